@@ -1,0 +1,1 @@
+"""Captcha generators that know the box of every character they draw."""

@@ -1,0 +1,50 @@
+"""Families put together: a renderer with its strings, and a weighted mixture - the training distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from datagen.sample import CaptchaSample, Family, Renderer
+from datagen.text import TextSampler
+
+
+@dataclass(frozen=True)
+class RenderedText:
+    """A family: random strings drawn by one renderer.
+
+    Attributes:
+        renderer: draws the strings.
+        text: draws the strings' characters.
+    """
+
+    renderer: Renderer
+    text: TextSampler
+
+    def sample(self, rng: np.random.Generator) -> CaptchaSample:
+        """Draws one sample."""
+        return self.renderer.draw(self.text.sample(rng), rng)
+
+
+class Mixture:
+    """A weighted mixture of families.
+
+    Args:
+        families: where samples come from.
+        weights: one positive number per family, in any scale.
+
+    Raises:
+        ValueError: if there is no family, or the weights do not fit them.
+    """
+
+    def __init__(self, families: Sequence[Family], weights: Sequence[float]) -> None:
+        if not families or len(families) != len(weights) or min(weights) <= 0:
+            raise ValueError(f"{len(families)} families need as many positive weights, not {list(weights)}")
+        self.families = list(families)
+        self.cumulative = np.cumsum(weights) / np.sum(weights)
+
+    def sample(self, rng: np.random.Generator) -> CaptchaSample:
+        """Draws one sample of one family."""
+        return self.families[int(np.searchsorted(self.cumulative, rng.random(), side="right"))].sample(rng)

@@ -1,0 +1,1 @@
+"""A variable-length text-captcha reader built on object detection."""

@@ -1,0 +1,1 @@
+"""Training: data, targets, losses, the Lightning task, export."""
