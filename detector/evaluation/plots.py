@@ -1,0 +1,128 @@
+"""The pictures of a report. Each function returns a PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
+from PIL import Image, ImageDraw, ImageFont
+
+from detector.evaluation.benchmark import Mistake, Outcome, Source
+from detector.evaluation.metrics import StringScores
+from detector.images import ImageError, load
+
+CONFUSIONS_SHOWN = 20
+_COLUMNS = 6
+_TILE_WH = (248, 150)
+_PICTURE_WH = (240, 104)
+_INK, _GREY, _RED, _GREEN = (20, 20, 20), (225, 225, 225), (208, 32, 48), (0, 128, 80)
+
+
+def accuracy_by_length(by_length: Mapping[int, StringScores]) -> bytes:
+    """Exact match of the strings of each length, with 95 % intervals."""
+    figure, axes = _figure("Length of the string", "Exact match, %")
+    lengths = sorted(by_length)
+    rates = np.array([by_length[length].exact_match for length in lengths])
+    intervals = np.array([by_length[length].intervals["exact_match"] for length in lengths])  # [lengths, 2]
+    axes.errorbar(lengths, 100 * rates, 100 * np.abs(intervals.T - rates), fmt="o-", capsize=4)
+    axes.set_xticks(lengths, [f"{length}\nn={by_length[length].count}" for length in lengths])
+    axes.set_ylim(0, 102)
+    return _png(figure)
+
+
+def frequent_confusions(confusions: Mapping[tuple[str, str], int]) -> bytes:
+    """The most frequent pairs of a true character and what it was read as."""
+    figure, axes = _figure("Times", "True → read")
+    pairs = list(confusions.items())[:CONFUSIONS_SHOWN]
+    # A dollar sign would start a formula.
+    names = [confusion_name(*pair).replace("$", r"\$") for pair, _ in pairs]
+    axes.barh(range(len(pairs)), [count for _, count in pairs])
+    axes.set_yticks(range(len(pairs)), names, family="DejaVu Sans Mono")
+    axes.invert_yaxis()
+    return _png(figure)
+
+
+def confidence_histogram(outcomes: Sequence[Outcome]) -> bytes:
+    """How confident the reader was where it was right, and where it was wrong."""
+    figure, axes = _figure("Confidence", "Images")
+    groups = [
+        [outcome.reading.confidence for outcome in outcomes if (outcome.predicted == outcome.text) is right]
+        for right in (True, False)
+    ]
+    axes.hist(groups, bins=20, range=(0, 1), stacked=True, label=["right", "wrong"], color=["tab:green", "tab:red"])
+    axes.legend()
+    return _png(figure)
+
+
+def contact_sheet(mistakes: Sequence[Mistake]) -> bytes:
+    """The given mistakes side by side: the image with the boxes of the reading, the true string, the string read."""
+    rows = -(-len(mistakes) // _COLUMNS)
+    sheet = Image.new("RGB", (_TILE_WH[0] * min(_COLUMNS, len(mistakes)), _TILE_WH[1] * rows), "white")
+    for index, mistake in enumerate(mistakes):
+        row, column = divmod(index, _COLUMNS)
+        sheet.paste(_tile(mistake), (column * _TILE_WH[0], row * _TILE_WH[1]))
+    return _encoded(sheet)
+
+
+def confusion_name(true: str, read: str) -> str:
+    """Names a confusion, e.g. `O → 0`, `i missed`, `l extra`."""
+    if not read:
+        return f"{true} missed"
+    return f"{true} → {read}" if true else f"{read} extra"
+
+
+def _figure(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(8, 4.8), dpi=100, layout="constrained")
+    axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    return stream.getvalue()
+
+
+def _encoded(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _tile(mistake: Mistake) -> Image.Image:
+    """One mistake as a picture of `_TILE_WH`."""
+    outcome = mistake.outcome
+    tile = Image.new("RGB", _TILE_WH, "white")
+    draw = ImageDraw.Draw(tile)
+    picture = _picture(mistake.source)
+    if picture is None:
+        draw.rectangle((4, 4, 3 + _PICTURE_WH[0], 3 + _PICTURE_WH[1]), fill=_GREY)
+        draw.text((12, 44), "cannot be read", _RED, _font(14))
+    else:
+        scale = min(_PICTURE_WH[0] / picture.width, _PICTURE_WH[1] / picture.height)
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        tile.paste(picture.resize(size, Image.Resampling.BICUBIC), (4, 4))
+        for character in outcome.reading.characters:
+            draw.rectangle([4 + value * scale for value in character.box], outline=_RED)
+    draw.text((4, 109), outcome.text, _GREEN, _font(14))
+    draw.text((4, 127), outcome.reading.text or "nothing", _RED, _font(14))
+    draw.text((_TILE_WH[0] - 4, 131), f"{outcome.reading.confidence:.2f}", _INK, _font(11), anchor="ra")
+    draw.text((_TILE_WH[0] - 4, 113), outcome.name[-16:], _INK, _font(11), anchor="ra")
+    return tile
+
+
+def _picture(source: Source) -> Image.Image | None:
+    try:
+        return Image.fromarray(load(source))
+    except ImageError:
+        return None
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """A face that tells 0 from O and 1 from l from I; matplotlib brings it along."""
+    return ImageFont.truetype(findfont("DejaVu Sans Mono"), size)

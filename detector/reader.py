@@ -1,0 +1,265 @@
+"""The public API: image in, string out, on ONNX Runtime and a plain CPU."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from detector.charset import Charset
+from detector.images import ImageError, Source, boxes_to_image, load, network_width, resize
+from detector.reading import ReadingOptions, read
+from detector.records import Detections, Reading
+
+METADATA_KEY = "captcha_detector"
+"""Where the metadata of an ONNX file holds its `NetworkSettings`, as JSON."""
+
+_BUNDLED = Path(__file__).parent / "weights"
+
+_ORT_LOAD_ERRORS = (
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NoSuchFile,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """What an ONNX file says about the network in it.
+
+    Attributes:
+        charset: the characters of its classes, in order.
+        height: its input height in pixels.
+        width_multiple: its input width is a multiple of this.
+        max_width: its input width is at most this.
+        score_thresh: see `ReadingOptions`.
+        overlap_thresh: see `ReadingOptions`.
+        second_look_gap: text whose characters' centres come closer than this, in pixels of the network's input, is
+            read again at twice the width; 0 for never.
+    """
+
+    charset: str
+    height: int
+    width_multiple: int
+    max_width: int
+    score_thresh: float
+    overlap_thresh: float
+    second_look_gap: float = 0.0
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> NetworkSettings:
+        """Reads the settings from the metadata of an ONNX file; entries unknown here are left to later versions.
+
+        Raises:
+            WeightsError: if there are none, or they are incomplete.
+        """
+        if METADATA_KEY not in metadata:
+            raise WeightsError("not exported by this project: its metadata lacks the charset and the input size")
+        try:
+            entries = json.loads(metadata[METADATA_KEY])
+            return cls(**{field.name: entries[field.name] for field in fields(cls) if field.name in entries})
+        except (TypeError, ValueError) as error:
+            raise WeightsError(f"its metadata is damaged ({error}): export it again") from error
+
+
+class Reader:
+    """Reads captcha images. One reader may serve any number of threads.
+
+    Args:
+        weights: the name of bundled weights, a folder with a `model.onnx`, or an ONNX file.
+        charset: a named charset (`digits`, `alnum-lower`, ...) or the characters that may occur; None for all that
+            the network knows.
+        length: the number of characters: 4 or "4", "3-6" or (3, 6) for a range; None for any.
+        threads: CPU threads for one image; None leaves it to ONNX Runtime.
+        top_k: how many of the most probable strings a reading lists.
+
+    Attributes:
+        settings: what the weights say about their network.
+        charset: the characters that the network knows.
+        options: how detections become a string.
+
+    Raises:
+        WeightsError: if the weights are missing or not of this project.
+        ValueError: if another argument is out of its range, or the network knows none of the characters.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path = "default",
+        charset: str | None = None,
+        length: int | str | tuple[int, int] | None = None,
+        threads: int | None = None,
+        top_k: int = 1,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, not {threads}")
+        min_length, max_length = (0, None) if length is None else parse_length(length)
+        self._session, self.settings = _open_weights(find_weights(weights), threads)
+        self.charset = Charset(self.settings.charset)
+        if charset is not None:
+            self.charset.mask(charset)  # raises where the network knows none of them
+        self.options = ReadingOptions(
+            score_thresh=self.settings.score_thresh,
+            overlap_thresh=self.settings.overlap_thresh,
+            allowed=charset,
+            min_length=min_length,
+            max_length=max_length,
+            top_k=top_k,
+        )
+
+    def read(self, source: Source) -> Reading:
+        """Reads one image.
+
+        Args:
+            source: a path, the bytes of an image file, an array or a Pillow image (see `images.load`).
+
+        Returns:
+            The string, with the boxes of its characters in pixels of the image.
+
+        Raises:
+            ImageError: if the image cannot be read.
+        """
+        image = load(source)
+        return self._read_equals([image], self._width(image.shape[:2]))[0]
+
+    def read_batch(self, sources: Iterable[Source], batch_size: int = 32) -> Iterator[Reading | ImageError]:
+        """Reads any number of images as they come, faster than one by one on many cores.
+
+        Only images of the same network width share a batch, without padding: what is read does not depend on the
+        company.
+
+        Args:
+            sources: what `read` takes; `batch_size` of them are held at a time.
+            batch_size: how many images are handled at once, at least 1.
+
+        Yields:
+            For each source, in order, its reading, or the error that `read` would have raised.
+
+        Raises:
+            ValueError: if the batch size is below 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        rest = iter(sources)
+        while chunk := list(islice(rest, batch_size)):
+            yield from self._read_chunk(chunk)
+
+    def _read_chunk(self, sources: list[Source]) -> list[Reading | ImageError]:
+        loaded = [_load_or_error(source) for source in sources]
+        answers: dict[int, Reading | ImageError] = {}
+        places_of_width: dict[int, list[int]] = {}
+        images: dict[int, npt.NDArray[np.uint8]] = {}
+        for place, image in enumerate(loaded):
+            if isinstance(image, ImageError):
+                answers[place] = image
+            else:
+                images[place] = image
+                places_of_width.setdefault(self._width(image.shape[:2]), []).append(place)
+        for width, places in places_of_width.items():
+            answers.update(zip(places, self._read_equals([images[i] for i in places], width), strict=True))
+        return [answers[place] for place in range(len(sources))]
+
+    def _read_equals(self, images: list[npt.NDArray[np.uint8]], width: int) -> list[Reading]:
+        """Reads images at one network width, and those with squeezed text again at twice that."""
+        first = self._read_at(images, width)
+        wider = self._width((self.settings.height, 2 * width))
+        if not self.settings.second_look_gap or wider <= width:
+            return first
+        return [
+            max(reading, self._read_at([image], wider)[0], key=lambda answer: answer.confidence)
+            if _smallest_gap(reading) * width / image.shape[1] < self.settings.second_look_gap
+            else reading
+            for image, reading in zip(images, first, strict=True)
+        ]
+
+    def _read_at(self, images: list[npt.NDArray[np.uint8]], width: int) -> list[Reading]:
+        height = self.settings.height
+        batch = np.stack([resize(image, height, width) for image in images])  # [N, H, W, 3]
+        answers = self._session.run(["boxes", "scores", "probs"], {"images": batch})
+        readings = []
+        for image, boxes, scores, probs in zip(images, *answers, strict=True):
+            used = scores > 0  # [K]
+            boxes_in_image = boxes_to_image(boxes[used], (height, width), image.shape[:2])
+            detections = Detections(boxes_in_image, scores[used], probs[used])
+            readings.append(read(detections, self.charset, self.options))
+        return readings
+
+    def _width(self, image_hw: tuple[int, int]) -> int:
+        settings = self.settings
+        return network_width(image_hw, settings.height, settings.width_multiple, settings.max_width)
+
+
+def parse_length(length: int | str | tuple[int, int]) -> tuple[int, int]:
+    """Turns 4, "4", "3-6" or (3, 6) into the shortest and the longest length.
+
+    Raises:
+        ValueError: if it is none of these, or the range is empty or below 1.
+    """
+    parts = str(length).split("-") if isinstance(length, int | str) else [str(bound) for bound in length]
+    if len(parts) in (1, 2) and all(part.strip().isdecimal() for part in parts):
+        shortest, longest = int(parts[0]), int(parts[-1])
+        if 1 <= shortest <= longest:
+            return shortest, longest
+    raise ValueError(f"length must be a number such as 4 or a range such as 3-6, at least 1, not {length!r}")
+
+
+def find_weights(weights: str | Path) -> Path:
+    """Finds the ONNX file of bundled weights, of a folder, or given itself.
+
+    Raises:
+        WeightsError: if there is none.
+    """
+    for place in (_BUNDLED / weights / "model.onnx", Path(weights) / "model.onnx", Path(weights)):
+        if place.is_file():
+            return place
+    names = ", ".join(sorted(file.parent.name for file in _BUNDLED.glob("*/model.onnx"))) or "none"
+    raise WeightsError(
+        f"no weights at {str(weights)!r}: give a folder with a model.onnx, an ONNX file, or the name of bundled "
+        f"weights ({names})"
+    )
+
+
+def _open_weights(path: Path, threads: int | None) -> tuple[ort.InferenceSession, NetworkSettings]:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    # By default idle threads spin, which takes the cores from whatever else runs between two images.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except _ORT_LOAD_ERRORS as error:
+        raise WeightsError(f"{path}: is no ONNX file that this ONNX Runtime can load ({error})") from error
+    try:
+        return session, NetworkSettings.from_metadata(session.get_modelmeta().custom_metadata_map)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def _load_or_error(source: Source) -> npt.NDArray[np.uint8] | ImageError:
+    try:
+        return load(source)
+    except ImageError as error:
+        return error
+
+
+def _smallest_gap(reading: Reading) -> float:
+    """The smallest horizontal distance between the centres of neighbours, in pixels of the image."""
+    centres = [(character.box[0] + character.box[2]) / 2 for character in reading.characters]
+    return min((right - left for left, right in pairwise(centres)), default=math.inf)

@@ -1,0 +1,299 @@
+"""Samples to batches: drawn while training, or read from a data set on disk.
+
+Everything is a function of (seed, index), so a run can stop and go on anywhere and sees the same images in the same order
+whatever the number of workers. Indices come in chunks: a chunk is drawn, sorted by width and cut into batches of about equal
+width, so that one batch needs one resize and no padding.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datagen.sample import CaptchaSample, Family
+from detector.charset import Charset
+from detector.images import load, network_width, resize
+from detector.training.augment import Augmentation
+from detector.training.targets import Targets
+
+
+class Batch(NamedTuple):
+    """Captchas of one network width.
+
+    Attributes:
+        images: uint8 [N, 3, H, W].
+        targets: their characters, in pixels of `images`.
+        texts: their strings.
+    """
+
+    images: Tensor
+    targets: Targets
+    texts: list[str]
+
+
+class Source(Protocol):
+    """An endless, random-access supply of samples."""
+
+    def __call__(self, index: int) -> CaptchaSample:
+        """Gives sample `index`, the same every time."""
+        ...
+
+
+@dataclass(frozen=True)
+class OnlineSource:
+    """Samples drawn when they are asked for.
+
+    Attributes:
+        family: what to draw.
+        seed: changes every sample.
+    """
+
+    family: Family
+    seed: int
+
+    def __call__(self, index: int) -> CaptchaSample:
+        """Draws sample `index`."""
+        return self.family.sample(np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(index,))))
+
+
+class CocoSource:
+    """A detection data set on disk, as `python -m datagen` writes it, in a new order on every pass.
+
+    Args:
+        folder: holds `annotations.json` (COCO; one annotation per character in reading order, each image with its `text`).
+        seed: changes the orders and the augmentation.
+        augmentation: changes every image anew on every pass; None leaves them alone, in their order on disk.
+
+    Raises:
+        FileNotFoundError: if the folder is no such data set.
+    """
+
+    def __init__(self, folder: str | Path, seed: int = 0, augmentation: Augmentation | None = None) -> None:
+        self.folder = Path(folder)
+        path = self.folder / "annotations.json"
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing: make a data set with `python -m datagen out={self.folder}`")
+        coco = json.loads(path.read_text(encoding="utf-8"))
+        boxes: dict[int, list[list[float]]] = {image["id"]: [] for image in coco["images"]}
+        for annotation in coco["annotations"]:
+            x, y, width, height = annotation["bbox"]
+            boxes[annotation["image_id"]].append([x, y, x + width, y + height])
+        self.items = [(image["file_name"], image["text"], boxes[image["id"]]) for image in coco["images"]]
+        self.seed = seed
+        self.augmentation = augmentation
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __call__(self, index: int) -> CaptchaSample:
+        """Reads sample `index`, modulo the size of the data set."""
+        epoch, position = divmod(index, len(self.items))
+        if self.augmentation is not None:
+            position = int(np.random.default_rng((self.seed, epoch)).permutation(len(self.items))[position])
+        name, text, boxes = self.items[position]
+        sample = CaptchaSample(load(self.folder / name), text, np.asarray(boxes, np.float32).reshape(-1, 4))
+        if self.augmentation is None:
+            return sample
+        return self.augmentation(sample, np.random.default_rng((self.seed, 1, index)))
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """The size of what the network sees; the same numbers go into the exported model.
+
+    Attributes:
+        height: pixels.
+        width_multiple: widths are rounded up to it.
+        max_width: wider images are squeezed.
+    """
+
+    height: int = 64
+    width_multiple: int = 16
+    max_width: int = 768
+
+    def width(self, sample: CaptchaSample, stretch: float = 1.0) -> int:
+        """The width that a sample gets, after stretching it."""
+        height, width = sample.image.shape[:2]
+        return network_width((height, round(width * stretch)), self.height, self.width_multiple, self.max_width)
+
+
+def collate(samples: Sequence[CaptchaSample], charset: Charset, network_hw: tuple[int, int]) -> Batch:
+    """Resizes samples to one size and packs them.
+
+    Raises:
+        ValueError: if a text holds a character that the charset lacks.
+    """
+    longest = max(len(sample.text) for sample in samples)
+    images = np.stack([resize(sample.image, *network_hw) for sample in samples])  # [N, H, W, 3]
+    boxes = np.zeros((len(samples), longest, 4), np.float32)
+    labels = np.full((len(samples), longest), -1, np.int64)
+    for i, sample in enumerate(samples):
+        height, width = sample.image.shape[:2]
+        scale = np.array([network_hw[1] / width, network_hw[0] / height] * 2, np.float32)
+        boxes[i, : len(sample.text)] = sample.boxes * scale
+        labels[i, : len(sample.text)] = charset.encode(sample.text)
+    return Batch(
+        torch.from_numpy(images).permute(0, 3, 1, 2),  # [N, 3, H, W], channels last in memory
+        Targets(torch.from_numpy(boxes), torch.from_numpy(labels)),
+        [sample.text for sample in samples],
+    )
+
+
+class TrainChunks(Dataset[list[Batch]]):
+    """Chunk c holds samples c * chunk .. (c + 1) * chunk - 1 as batches of about equal width, in random order.
+
+    Args:
+        source: where samples come from.
+        charset: labels of the characters.
+        network: size of the input.
+        batch_size: images per batch.
+        batches: batches per chunk; more give batches of more equal width.
+        stretch: images are stretched horizontally by a log-uniform factor of this range, so that the network knows wide and
+            narrow characters; (1, 1) for none.
+        seed: changes the stretching and the order of batches.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        charset: Charset,
+        network: NetworkInput,
+        batch_size: int,
+        batches: int,
+        stretch: tuple[float, float],
+        seed: int,
+    ) -> None:
+        self.source, self.charset, self.network = source, charset, network
+        self.batch_size, self.batches, self.stretch, self.seed = batch_size, batches, stretch, seed
+
+    def __getitem__(self, chunk: int) -> list[Batch]:
+        rng = np.random.default_rng((self.seed, 2, chunk))
+        size = self.batch_size * self.batches
+        samples = [self.source(index) for index in range(chunk * size, (chunk + 1) * size)]
+        stretches = np.exp(rng.uniform(*np.log(self.stretch), size))
+        widths = np.array([self.network.width(s, f) for s, f in zip(samples, stretches, strict=True)])
+        parts = np.argsort(widths, kind="stable").reshape(self.batches, self.batch_size)
+        return [
+            collate([samples[i] for i in part], self.charset, (self.network.height, int(widths[part].max())))
+            for part in parts[rng.permutation(self.batches)]
+        ]
+
+
+class ValBatches(Dataset[Batch]):
+    """The first `count` samples of a source at exactly the size that the reader would give them."""
+
+    def __init__(
+        self, source: Source, count: int, charset: Charset, network: NetworkInput, batch_size: int
+    ) -> None:
+        by_width: dict[int, list[CaptchaSample]] = {}
+        for index in range(count):
+            sample = source(index)
+            by_width.setdefault(network.width(sample), []).append(sample)
+        self.batches = [
+            collate(samples[start : start + batch_size], charset, (network.height, width))
+            for width, samples in sorted(by_width.items())
+            for start in range(0, len(samples), batch_size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.batches[index]
+
+
+class ChunkLoader:
+    """Runs through the batches of some chunks, drawn by worker processes.
+
+    Args:
+        chunks: the data set.
+        first: first chunk.
+        count: number of chunks.
+        workers: processes that draw; 0 draws in this one.
+    """
+
+    def __init__(self, chunks: TrainChunks, first: int, count: int, workers: int) -> None:
+        self.loader = DataLoader(
+            chunks,
+            batch_size=None,
+            sampler=range(first, first + count),
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+        self.length = count * chunks.batches
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batches in self.loader:
+            yield from batches
+
+
+class CaptchaData(L.LightningDataModule):
+    """The data of one training run.
+
+    Args:
+        train: source of training samples.
+        val: source of validation samples.
+        charset: a named set or characters.
+        network: size of the network's input.
+        batch_size: images per batch and device.
+        epoch_batches: batches per epoch and device: an epoch ends with a validation and a checkpoint.
+        val_count: validation images.
+        chunk_batches: see `TrainChunks`.
+        stretch: see `TrainChunks`.
+        workers: processes per device that draw or read.
+        seed: changes everything random here.
+
+    Raises:
+        ValueError: if an epoch is not a whole number of chunks.
+    """
+
+    def __init__(
+        self,
+        train: Source,
+        val: Source,
+        charset: str,
+        network: NetworkInput,
+        batch_size: int,
+        epoch_batches: int,
+        val_count: int,
+        chunk_batches: int,
+        stretch: tuple[float, float],
+        workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if epoch_batches % chunk_batches:
+            raise ValueError(f"epoch_batches={epoch_batches} must be a multiple of chunk_batches={chunk_batches}")
+        self.charset = Charset(charset)
+        self.network = network
+        self.val_source, self.val_count = val, val_count
+        self.batch_size, self.workers = batch_size, workers
+        self.chunks_per_epoch = epoch_batches // chunk_batches
+        self.chunks = TrainChunks(train, self.charset, network, batch_size, chunk_batches, tuple(stretch), seed)
+        self.val_batches: ValBatches | None = None
+
+    def train_dataloader(self) -> ChunkLoader:
+        """The chunks of the current epoch and process; asked for anew in every epoch."""
+        world, rank, epoch = 1, 0, 0
+        if self.trainer is not None:
+            world, rank, epoch = self.trainer.world_size, self.trainer.global_rank, self.trainer.current_epoch
+        first = (epoch * world + rank) * self.chunks_per_epoch
+        return ChunkLoader(self.chunks, first, self.chunks_per_epoch, self.workers)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The validation batches, drawn once."""
+        if self.val_batches is None:
+            self.val_batches = ValBatches(self.val_source, self.val_count, self.charset, self.network, self.batch_size)
+        return DataLoader(self.val_batches, batch_size=None)

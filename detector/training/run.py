@@ -1,0 +1,135 @@
+"""One training run, from its configuration to a weights folder: the composition root of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from detector.evaluation.benchmark import LabelledImage, evaluate
+from detector.reader import Reader
+from detector.training.data import CaptchaData, OnlineSource, Source
+from detector.training.export import load_weights, reader_settings, save_weights
+from detector.training.task import METRICS_KEY, CaptchaTask
+
+TEST_SEED = 900_002  # of the images that a run is judged by in the end; no source trains or validates on it
+
+
+def train_and_export(config: DictConfig, run_dir: Path) -> float:
+    """Trains a configuration, exports it and reads fresh images with what was exported.
+
+    Args:
+        config: as `conf/train.yaml` composes it.
+        run_dir: the run's folder. With `config.resume` set its config.yaml is what counts.
+
+    Returns:
+        Exact match on the fresh images; 0 if the run was interrupted before the first epoch's end.
+
+    Raises:
+        FileNotFoundError: if there is nothing to resume.
+    """
+    resume = config.resume is not None
+    config = _load_config(run_dir) if resume else _save_config(config, run_dir)
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    data: CaptchaData = instantiate(config.data)
+    task = _build_task(config, data)
+    checkpoint = run_dir / "checkpoints" / "last.ckpt"
+    if resume and not checkpoint.exists():
+        raise FileNotFoundError(f"{checkpoint} is missing: the run ended before its first epoch; start it anew")
+    trainer: L.Trainer = instantiate(config.trainer)
+    interrupted = _fit(trainer, task, data, checkpoint if resume else None)
+    if not trainer.is_global_zero:
+        return 0.0
+    if not checkpoint.exists():
+        print(f"Interrupted before the end of the first epoch: {run_dir} holds no checkpoint.")
+        return 0.0
+    return _finish(config, run_dir, checkpoint, task, data, interrupted)
+
+
+def _fit(trainer: L.Trainer, task: CaptchaTask, data: CaptchaData, checkpoint: Path | None) -> bool:
+    """Trains; tells whether somebody pressed Ctrl-C."""
+    try:
+        trainer.fit(task, data, ckpt_path=checkpoint, weights_only=False)
+    except SystemExit:  # Lightning's answer to Ctrl-C, after it has shut down
+        if not trainer.interrupted:
+            raise
+        return True
+    return False
+
+
+def _finish(
+    config: DictConfig, run_dir: Path, checkpoint: Path, task: CaptchaTask, data: CaptchaData, interrupted: bool
+) -> float:
+    """Exports the last checkpoint, whose weights are the averaged ones, and reads fresh images with it."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    task.load_state_dict(state["state_dict"])
+    settings = reader_settings(task.charset, data.network, task.reading)
+    card = _card(config, task, state)
+    save_weights(run_dir, task.model, settings, card)
+    test = replace(data.val_source, seed=TEST_SEED) if isinstance(data.val_source, OnlineSource) else data.val_source
+    images = _labelled(test, config.test_count)
+    result = evaluate("test", Reader(run_dir, threads=config.threads), images, charset=task.charset.characters)
+    low, high = result.strings.intervals["exact_match"]
+    card["accuracy"] = {"exact_match": result.strings.exact_match, "interval_95": [low, high], "images": len(images)}
+    save_weights(run_dir, task.model, settings, card)
+    if interrupted:
+        print(f"Interrupted: `python train.py resume={run_dir}` goes on after epoch {state['epoch'] + 1}.")
+    print(
+        f"exact match {result.strings.exact_match:.2%} (95 % interval {low:.2%} to {high:.2%}) on {len(images)} images "
+        f"that the run has not seen\nRead an image with: python infer.py IMAGE --weights {run_dir}"
+    )
+    return result.strings.exact_match
+
+
+def _labelled(source: Source, count: int) -> list[LabelledImage]:
+    samples = [(index, source(index)) for index in range(count)]
+    return [LabelledImage(str(index), sample.image, sample.text, sample.boxes) for index, sample in samples]
+
+
+def _card(config: DictConfig, task: CaptchaTask, state: Mapping[str, Any]) -> dict[str, Any]:
+    """What the weights are, for people."""
+    batch_size, devices = config.data.batch_size, task.trainer.world_size
+    return {
+        "name": config.name,
+        "charset": task.charset.characters,
+        "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+        "images_seen": state["global_step"] * batch_size * devices,
+        "validation": {name: round(float(value), 5) for name, value in state[METRICS_KEY].items()},
+        "recipe": OmegaConf.to_container(config, resolve=False),
+        "versions": {name: version(name) for name in ("torch", "lightning", "numpy", "pillow", "captcha")},
+        "licence": "Apache-2.0",
+    }
+
+
+def _build_task(config: DictConfig, data: CaptchaData) -> CaptchaTask:
+    model: nn.Module = instantiate(config.model)(num_classes=len(data.charset))
+    if config.init is not None:
+        load_weights(model, Path(config.init) / "model.safetensors", data.charset)
+    task: CaptchaTask = instantiate(config.task)(model=model, charset=data.charset)
+    return task
+
+
+def _save_config(config: DictConfig, run_dir: Path) -> DictConfig:
+    """Writes the composed configuration, every choice resolved, into the run's folder."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
+    return config
+
+
+def _load_config(run_dir: Path) -> DictConfig:
+    path = run_dir / "config.yaml"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: {run_dir} is no run's folder")
+    config = OmegaConf.load(path)
+    assert isinstance(config, DictConfig)
+    return config

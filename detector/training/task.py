@@ -1,0 +1,169 @@
+"""The Lightning task: one step for training and validation, optimiser, schedule, metrics."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, Literal, Protocol
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor, nn
+
+from detector.charset import Charset
+from detector.evaluation.metrics import StringMatch
+from detector.reading import ReadingOptions, read
+from detector.records import Detections
+from detector.training.data import Batch
+from detector.training.targets import Targets
+
+
+METRICS_KEY = "validation_metrics"  # of a checkpoint
+
+
+class Network(Protocol):
+    """What the task asks of every network with boxes."""
+
+    def losses(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """The weighted parts of the loss."""
+        ...
+
+    def detect(self, images: Tensor) -> list[Detections]:
+        """The characters of each image."""
+        ...
+
+
+class CaptchaTask(L.LightningModule):
+    """Trains a network and reads with it.
+
+    Args:
+        model: the network; also a `torch.nn.Module`.
+        charset: what its labels mean.
+        reading: how detections become strings during validation.
+        learning_rate: peak of the schedule.
+        weight_decay: of AdamW (arXiv:1711.05101), on matrices only.
+        warmup_steps: linear rise of the learning rate, then a cosine to zero over the rest of the run (arXiv:1608.03983).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        charset: Charset,
+        reading: ReadingOptions,
+        learning_rate: float,
+        weight_decay: float,
+        warmup_steps: int,
+    ) -> None:
+        super().__init__()
+        self.model = model.to(memory_format=torch.channels_last)  # twice as fast on CPUs, and what the images are in
+        self.charset = charset
+        self.reading = reading
+        self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
+        self.match = StringMatch()
+
+    def step(self, batch: Batch, stage: Literal["train", "val"]) -> Tensor:
+        """Computes and logs the loss of a batch, in training and in validation."""
+        losses = self.model.losses(batch.images, batch.targets)
+        loss = torch.stack(list(losses.values())).sum()
+        size = len(batch.texts)
+        self.log_dict({f"{stage}/{name}": value.detach() for name, value in losses.items()}, batch_size=size)
+        self.log(f"{stage}/loss", loss.detach(), prog_bar=True, batch_size=size)
+        return loss
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One optimiser step's loss."""
+        return self.step(batch, "train")
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the last epoch's strings."""
+        self.match.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Logs the loss and reads the strings."""
+        self.step(batch, "val")
+        readings = [read(detections, self.charset, self.reading) for detections in self.model.detect(batch.images)]
+        self.match.update([reading.text for reading in readings], batch.texts)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the rates of right strings."""
+        result = self.match.compute()
+        self.log("val/exact_match", result.exact_match, prog_bar=True)
+        self.log_dict({"val/exact_match_nocase": result.exact_match_nocase, "val/cer": result.cer})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the validation's figures beside the weights they were measured with."""
+        metrics = self.trainer.callback_metrics
+        checkpoint[METRICS_KEY] = {name: float(value) for name, value in metrics.items() if name.startswith("val/")}
+
+    def configure_optimizers(self) -> dict[str, object]:
+        """AdamW with warm-up and cosine, per step."""
+        decayed = [p for p in self.model.parameters() if p.ndim > 1]
+        others = [p for p in self.model.parameters() if p.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
+            lr=self.learning_rate,
+            weight_decay=self.weight_decay,
+            foreach=True,
+        )
+        total = int(self.trainer.estimated_stepping_batches)
+
+        def factor(step: int) -> float:
+            if step < self.warmup_steps:
+                return (step + 1) / self.warmup_steps
+            progress = (step - self.warmup_steps) / max(1, total - self.warmup_steps)
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def fast_precision() -> Literal["bf16-mixed", "32-true"]:
+    """The faster precision of this CPU: bfloat16 where it has instructions for it, else float32."""
+    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
+
+
+def ema(decay: float) -> WeightAveraging:
+    """Keeps an exponential moving average of weights and statistics; validation, checkpoints and exports use it.
+
+    The decay rises to its value as (1 + n) / (10 + n), so that early averages forget the random weights.
+
+    Args:
+        decay: share of the old average at each step, in [0, 1).
+    """
+
+    def average(averaged: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
+        keep = min(decay, (1 + int(updates)) / (10 + int(updates)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - keep)
+        else:  # counters of batch normalisation
+            torch._foreach_copy_(averaged, current)
+
+    return WeightAveraging(multi_avg_fn=average, use_buffers=True)
+
+
+class EpochReport(L.Callback):
+    """Shows images/s in the progress bar and prints a line per epoch, so that a log file tells the story."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Starts the clock."""
+        self.start, self.images = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: Batch, batch_idx: int
+    ) -> None:
+        """Counts the batch."""
+        self.images += len(batch.texts) * trainer.world_size
+        self.images_per_s = self.images / (time.perf_counter() - self.start)
+        pl_module.log("images_per_s", self.images_per_s, prog_bar=True, batch_size=1)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Prints the line."""
+        metrics = trainer.callback_metrics
+        if trainer.is_global_zero and "train/loss" in metrics:
+            print(
+                f"\nepoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {trainer.global_step}  "
+                f"loss {metrics['train/loss']:.3f}  val loss {metrics['val/loss']:.3f}  "
+                f"exact match {metrics['val/exact_match']:.4f}  {self.images_per_s:.0f} images/s",
+                flush=True,
+            )
