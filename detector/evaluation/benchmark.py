@@ -178,17 +178,14 @@ def evaluate(
     strings, boxes = StringMatch(), BoxMeanAveragePrecision()
     outcomes: list[Outcome] = []
     worst: list[Mistake] = []
-    seconds, boxed = 0.0, False
+    seconds, boxed = 0.0, 0
     for chunk in _chunks(tqdm(images, name, len(images) if isinstance(images, Sized) else None, disable=None)):
         started = time.perf_counter()
         answers = list(reader.read_batch([image.source for image in chunk]))
         seconds += time.perf_counter() - started
         read = [_outcome(image, answer) for image, answer in zip(chunk, answers, strict=True)]
         strings.update([outcome.predicted for outcome in read], [outcome.text for outcome in read])
-        for image, outcome in zip(chunk, read, strict=True):
-            if image.boxes is not None:
-                boxed = True
-                _update_boxes(boxes, outcome.reading, image.text, image.boxes)
+        boxed += _update_boxes(boxes, chunk, read)
         outcomes += read
         worst = _worst(worst, chunk, read, case_sensitive)
     if not outcomes:
@@ -316,18 +313,25 @@ def _outcome(image: LabelledImage, answer: Reading | ImageError) -> Outcome:
     return Outcome(image.name, image.text, answer)
 
 
-def _update_boxes(
-    metric: BoxMeanAveragePrecision, reading: Reading, text: str, true_boxes: npt.NDArray[np.float32]
-) -> None:
-    """Scores the boxes of one image. A character's label is its code point: any charset fits, known or not."""
-    characters = reading.characters
-    metric.update(
-        np.array([character.box for character in characters], dtype=np.float64).reshape(-1, 4),
-        np.array([character.score for character in characters], dtype=np.float64),
-        np.array([ord(character.char) for character in characters], dtype=np.int64),
-        true_boxes,
-        np.array([ord(char) for char in text], dtype=np.int64),
-    )
+def _update_boxes(metric: BoxMeanAveragePrecision, chunk: list[LabelledImage], read: list[Outcome]) -> int:
+    """Scores the boxes of the images that have some, and returns how many have.
+
+    A character's label is its code point, so that any charset fits, known to the reader or not.
+    """
+    boxed = 0
+    for image, outcome in zip(chunk, read, strict=True):
+        if image.boxes is None:
+            continue
+        characters = outcome.reading.characters
+        metric.update(
+            np.array([character.box for character in characters], dtype=np.float64).reshape(-1, 4),
+            np.array([character.score for character in characters], dtype=np.float64),
+            np.array([ord(character.char) for character in characters], dtype=np.int64),
+            image.boxes,
+            np.array([ord(char) for char in image.text], dtype=np.int64),
+        )
+        boxed += 1
+    return boxed
 
 
 def _worst(

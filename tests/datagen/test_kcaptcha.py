@@ -179,7 +179,7 @@ def test_without_pushing_the_glyphs_stand_side_by_side() -> None:
 
 
 def test_neighbours_swing_by_the_fluctuation() -> None:
-    renderer = kcaptcha("gnuboard", {"fluctuation_amplitude": 12})
+    renderer = kcaptcha("gnuboard", {"height": 80, "fluctuation_amplitude": 12})
     differences = set()
     for seed in range(100):
         ys = [y for _, y in renderer.plan("1234", np.random.default_rng(seed)).layout.corners]

@@ -146,3 +146,10 @@ def test_what_the_reader_refuses_is_explained(tmp_path, run, capsys, argument, m
         run("folder=some", argument)
     assert exit_info.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_bundled_weights_read_what_they_were_trained_on(run):
+    run("family=kcaptcha_generator", "characters=digits", "count=100", "seed=20", "out=result")
+    (result,) = document("result")["evaluations"]
+    assert result["exact_match"] >= 0.9
+    assert result["boxes"]["mAP50"] >= 0.9

@@ -1,0 +1,55 @@
+# Every target sets up what it needs, once. `make demo` first: it reads the images of samples/.
+
+PYTHON ?= python3
+
+# Reading has an environment of its own: that it works there proves that the light install is enough.
+LIGHT := build/light
+VENV := .venv
+
+IMAGES ?= samples
+COUNT ?= 200
+FAMILIES := imagecaptcha imagecaptcha_digits4 imagecaptcha_upper4 \
+	kcaptcha kcaptcha_generator kcaptcha_gnuboard kcaptcha_original
+
+.PHONY: demo test check bench data clean
+.DELETE_ON_ERROR:
+
+demo: $(LIGHT)/.installed  ## read sample captchas; the boxes are drawn into build/demo
+	$(LIGHT)/bin/python infer.py $(IMAGES) --draw build/demo
+
+test: $(VENV)/.installed-dev  ## run the tests
+	$(VENV)/bin/python -m pytest
+
+check: $(VENV)/.installed-dev  ## format, lint and types
+	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m mypy
+
+bench: $(VENV)/.installed-peers  ## measure the speed of drawing and of reading
+	$(VENV)/bin/python benchmarks/rendering.py
+	$(VENV)/bin/python benchmarks/reading.py
+
+data: $(VENV)/.installed-dev  ## write COUNT images of every family into data/
+	set -e; for family in $(FAMILIES); do \
+		$(VENV)/bin/python -m datagen family=$$family count=$(COUNT) out=data/$$family; \
+	done
+
+clean:  ## remove what the targets made, but neither .venv nor data/
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.*' -prune -exec rm -rf {} +
+
+# An environment that is already there is used as it is; pip adds only what it lacks.
+$(LIGHT)/bin/python $(VENV)/bin/python:
+	$(PYTHON) -m venv $(patsubst %/bin/python,%,$@)
+
+$(LIGHT)/.installed: pyproject.toml | $(LIGHT)/bin/python
+	$(LIGHT)/bin/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	touch $@
+
+$(VENV)/.installed-peers: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dev,peers]'
+	touch $@

@@ -1,0 +1,245 @@
+"""Who may import whom. The house is a list of rooms; a room imports only from rooms above it in the list."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOT_THE_HOUSE = {"tests", "build", "dist", "data", "runs", "outputs"}
+
+
+class Room(NamedTuple):
+    """Some files, the rooms they may import and the other packages; the standard library is free to all."""
+
+    rooms: str = ""
+    packages: str = ""
+
+
+HOUSE = {
+    # --- generators
+    "datagen/__init__.py": Room(),
+    # the record that every generator returns
+    "datagen/sample.py": Room("", "numpy"),
+    # random strings
+    "datagen/text.py": Room("", "numpy"),
+    # glyph atlas
+    "datagen/fonts.py": Room("", "numpy PIL"),
+    # the only one to know the `captcha` package
+    "datagen/imagecaptcha.py": Room("datagen/sample.py", "numpy PIL captcha"),
+    "datagen/kcaptcha.py": Room("datagen/sample.py datagen/fonts.py", "numpy PIL"),
+    # takes renderers and families as they come: it need not import them
+    "datagen/mixture.py": Room("datagen/sample.py datagen/text.py", "numpy"),
+    # a split on disk
+    "datagen/dataset_writer.py": Room("datagen/sample.py", "numpy PIL tqdm"),
+    # composition root: Hydra stops here
+    "datagen/__main__.py": Room("datagen/sample.py datagen/dataset_writer.py", "hydra omegaconf"),
+    # --- reading: the light half
+    "detector/records.py": Room("", "numpy"),
+    "detector/charset.py": Room("", "numpy"),
+    "detector/images.py": Room("", "numpy PIL"),
+    # detections to a string, for everybody
+    "detector/reading.py": Room("detector/records.py detector/charset.py", "numpy"),
+    # the public API
+    "detector/reader.py": Room(
+        "detector/records.py detector/charset.py detector/images.py detector/reading.py", "numpy PIL onnxruntime"
+    ),
+    # hands out the public API
+    "detector/__init__.py": Room("detector/records.py detector/reader.py"),
+    # thin main
+    "infer.py": Room(
+        "detector/__init__.py detector/records.py detector/images.py detector/reader.py", "numpy PIL tqdm"
+    ),
+    # --- evaluation
+    "detector/evaluation/__init__.py": Room(),
+    # knows strings and boxes, and no model
+    "detector/evaluation/metrics.py": Room("detector/records.py", "numpy pycocotools"),
+    "detector/evaluation/benchmark.py": Room(
+        "detector/records.py detector/charset.py detector/images.py detector/reading.py detector/reader.py "
+        "detector/evaluation/metrics.py",
+        "numpy tqdm",
+    ),
+    "detector/evaluation/plots.py": Room(
+        "detector/records.py detector/images.py detector/evaluation/metrics.py detector/evaluation/benchmark.py",
+        "numpy PIL matplotlib",
+    ),
+    "detector/evaluation/report.py": Room(
+        "detector/evaluation/metrics.py detector/evaluation/benchmark.py detector/evaluation/plots.py", "numpy"
+    ),
+    # --- networks and their training
+    "detector/training/__init__.py": Room(),
+    "detector/models/__init__.py": Room(),
+    # what a network should say: boxes on its grid
+    "detector/training/targets.py": Room("", "numpy torch"),
+    "detector/training/losses.py": Room("", "torch"),
+    # one network a file; its `losses` compares what it says with the targets
+    "detector/models/*.py": Room(
+        "detector/records.py detector/training/targets.py detector/training/losses.py", "torch torchvision"
+    ),
+    # the only one to know albumentations (and the OpenCV constants that it takes)
+    "detector/training/augment.py": Room("", "numpy albumentations cv2"),
+    # the only door between the generators and the detector
+    "detector/training/data.py": Room(
+        "datagen/sample.py datagen/dataset_writer.py detector/charset.py detector/images.py "
+        "detector/training/augment.py detector/training/targets.py",
+        "numpy torch lightning PIL",
+    ),
+    # training-time validation reads and counts as everybody does
+    "detector/training/task.py": Room(
+        "detector/records.py detector/charset.py detector/reading.py detector/evaluation/metrics.py "
+        "detector/training/targets.py detector/training/data.py",
+        "numpy torch lightning",
+    ),
+    # torch to ONNX
+    "detector/training/export.py": Room(
+        "detector/records.py detector/charset.py detector/reading.py detector/reader.py detector/training/data.py",
+        "numpy torch onnx safetensors",
+    ),
+    # a whole run: train, export, measure what was exported
+    "detector/training/run.py": Room(
+        "detector/charset.py detector/reader.py detector/evaluation/metrics.py detector/evaluation/benchmark.py "
+        "detector/training/data.py detector/training/task.py detector/training/export.py",
+        "torch lightning hydra omegaconf",
+    ),
+    # --- thin mains: composition roots
+    "train.py": Room("detector/training/run.py", "hydra omegaconf"),
+    "evaluate.py": Room(
+        "datagen/sample.py datagen/dataset_writer.py detector/charset.py detector/reader.py "
+        "detector/evaluation/benchmark.py detector/evaluation/report.py",
+        "hydra omegaconf",
+    ),
+    # measure the finished house, against others too
+    "benchmarks/*.py": Room(
+        "datagen/sample.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/kcaptcha.py datagen/mixture.py "
+        "datagen/text.py datagen/__main__.py detector/__init__.py detector/images.py detector/reader.py",
+        "numpy PIL captcha ddddocr hydra omegaconf onnxruntime tqdm",
+    ),
+}
+
+# What `pip install .` must do for, without any extra.
+LIGHT_ROOMS = [
+    "detector/records.py",
+    "detector/charset.py",
+    "detector/images.py",
+    "detector/reading.py",
+    "detector/reader.py",
+    "detector/__init__.py",
+    "infer.py",
+]
+LIGHT_PACKAGES = {"numpy", "PIL", "onnxruntime", "tqdm"}
+
+FILES = sorted(
+    str(path.relative_to(ROOT).as_posix())
+    for path in ROOT.rglob("*.py")
+    if (top := path.relative_to(ROOT).parts[0]) not in NOT_THE_HOUSE and not top.startswith(".")
+)
+
+
+def module_of(file: str) -> str:
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+MODULES = {module_of(file): file for file in FILES}
+
+
+def rooms_of(file: str) -> list[str]:
+    """The room of a file: the one that names it, else the ones whose pattern it fits."""
+    return [file] if file in HOUSE else [room for room in HOUSE if fnmatchcase(file, room)]
+
+
+def imports(source: str, modules: set[str]) -> Iterator[str]:
+    """The modules that a file imports anywhere in it, also inside functions and for type checkers only."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            for alias in node.names:
+                module = f"{base}.{alias.name}"  # `from package import module`
+                yield module if module in modules else base
+
+
+def imports_of(file: str) -> set[str]:
+    return set(imports((ROOT / file).read_text(encoding="utf-8"), set(MODULES)))
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("", []),
+        ("import os, numpy as np", ["os", "numpy"]),
+        ("import a.b", ["a.b"]),
+        ("from a.b import thing", ["a.b"]),
+        ("from a import b", ["a.b"]),  # b is a module
+        ("from a import b, thing", ["a.b", "a"]),
+        ("from . import b", ["."]),  # relative: no room has that name, so it is refused
+        ("from .b import thing", [".b"]),
+        ("def f():\n    import torch", ["torch"]),  # late
+        ("if TYPE_CHECKING:\n    import torch", ["torch"]),  # for the type checker
+        ("'import torch'", []),  # a string
+    ],
+)
+def test_imports_are_found(source: str, expected: list[str]) -> None:
+    assert list(imports(source, {"a", "a.b"})) == expected
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_has_one_room(file: str) -> None:
+    assert len(rooms_of(file)) == 1, f"give {file} a row in HOUSE"
+
+
+@pytest.mark.parametrize("room", HOUSE)
+def test_every_room_has_files(room: str) -> None:
+    assert any(rooms_of(file) == [room] for file in FILES), f"{room} is empty: take its row out of HOUSE"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_files_import_what_their_room_may(file: str) -> None:
+    room = HOUSE[rooms_of(file)[0]]
+    own = {module for module in imports_of(file) if module in MODULES}
+    foreign = {module.split(".")[0] for module in imports_of(file) - own}
+    assert {MODULES[module] for module in own if rooms_of(MODULES[module])[0] not in room.rooms.split()} == set()
+    assert foreign - sys.stdlib_module_names - set(room.packages.split()) == set()
+
+
+def test_rooms_import_from_above_only() -> None:
+    rooms = list(HOUSE)
+    for place, (name, room) in enumerate(HOUSE.items()):
+        assert set(room.rooms.split()) <= set(rooms[:place]), name
+
+
+def test_the_light_half_needs_the_light_packages_only() -> None:
+    for name in LIGHT_ROOMS:
+        assert set(HOUSE[name].packages.split()) <= LIGHT_PACKAGES, name
+        assert set(HOUSE[name].rooms.split()) <= set(LIGHT_ROOMS), name
+
+
+@pytest.mark.parametrize(
+    ("package", "part", "importer"),
+    [
+        ("datagen", "detector/*", "detector/training/data.py"),
+        ("albumentations", "*", "detector/training/augment.py"),
+        ("captcha", "d*", "datagen/imagecaptcha.py"),  # the benchmark compares with it
+    ],
+)
+def test_sole_importers(package: str, part: str, importer: str) -> None:
+    files = [file for file in FILES if fnmatchcase(file, part)]
+    assert [file for file in files if package in {name.split(".")[0] for name in imports_of(file)}] == [importer]
+
+
+def test_reading_loads_nothing_heavy() -> None:
+    code = """
+import sys
+import detector.reader, infer
+heavy = {"torch", "torchvision", "lightning", "hydra", "cv2", "datagen"} & sys.modules.keys()
+sys.exit(" ".join(sorted(heavy)) or None)
+"""
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

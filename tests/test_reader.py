@@ -1,0 +1,225 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+from stand_in import CHARSET, SETTINGS, bars, save_model
+
+from detector.images import ImageError
+from detector.reader import NetworkSettings, Reader, WeightsError, find_weights, parse_length
+from detector.records import Reading
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("weights") / "model.onnx")
+
+
+def png(image: np.ndarray) -> bytes:
+    stream = BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "scale"),
+    [
+        ("3A b1", 1),  # the network's own size
+        ("3A b1", 2),  # twice as large
+        ("0011223344556677", 1),  # repeats
+        ("7", 3),  # one character
+        ("    ", 1),  # nothing
+    ],
+)
+def test_text_and_boxes_in_pixels_of_the_image(model: Path, text: str, scale: int) -> None:
+    reading = Reader(model).read(bars(text, scale))
+    assert reading.text == text.replace(" ", "")
+    places = [place for place, char in enumerate(text) if char != " "]
+    expected = [(32 * scale * place, 0, 32 * scale * (place + 1), 64 * scale) for place in places]
+    assert np.allclose([character.box for character in reading.characters], expected or np.zeros(0))
+
+
+def test_boxes_of_a_stretched_image(model: Path) -> None:
+    image = np.asarray(Image.fromarray(bars("12345")).resize((150, 60)))  # enters at 160x64: rounded up
+    reading = Reader(model).read(image)
+    assert reading.text == "12345"
+    assert np.allclose(
+        [c.box for c in reading.characters], [(30 * i, 0, 30 * (i + 1), 60) for i in range(5)], atol=0.01
+    )
+
+
+def test_every_source_reads_the_same(model: Path, tmp_path: Path) -> None:
+    image = bars("3Ab1")
+    path = tmp_path / "image.png"
+    path.write_bytes(png(image))
+    reader = Reader(model)
+    expected = reader.read(image)
+    assert expected.text == "3Ab1"
+    for source in (path, str(path), png(image), Image.fromarray(image), image / 255):
+        assert reader.read(source) == expected
+
+
+def test_charset_takes_the_best_of_the_allowed(model: Path) -> None:
+    # In the network's eyes a 9 may also be an A, and a J an a.
+    assert Reader(model).read(bars("9J")).text == "9J"
+    assert Reader(model, charset="upper").read(bars("9J")).text == "AJ"
+    assert Reader(model, charset="Aa").read(bars("9J")).text == "Aa"
+
+
+@pytest.mark.parametrize(
+    ("length", "text"),
+    [
+        (None, "123"),  # the 4 is below the threshold
+        (3, "123"),
+        ("4", "1234"),
+        ("4-6", "1234"),
+        ((1, 2), "13"),  # the 2 is the weakest
+        ("2", "13"),
+        (9, "1234"),  # as many as there are
+    ],
+)
+def test_length(model: Path, length: int | str | tuple[int, int] | None, text: str) -> None:
+    image = bars("1234", scores={1: 150, 2: 200, 3: 50})
+    assert Reader(model, length=length).read(image).text == text
+
+
+def test_top_k(model: Path) -> None:
+    reading = Reader(model, top_k=3).read(bars("12", scores={1: 250}))
+    texts, probs = zip(*reading.readings, strict=True)
+    assert texts[0] == reading.text == "12"
+    assert set(texts[1:]) == {"13", "22"}
+    assert list(probs) == sorted(probs, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"charset": "xyz"}, "no character of 'xyz'"),
+        ({"length": 0}, "length must be"),
+        ({"length": "5-3"}, "length must be"),
+        ({"length": "-3"}, "length must be"),
+        ({"length": "four"}, "length must be"),
+        ({"length": "1-2-3"}, "length must be"),
+        ({"length": ""}, "length must be"),
+        ({"threads": 0}, "threads"),
+        ({"top_k": 0}, "top_k"),
+    ],
+)
+def test_arguments_refused(model: Path, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Reader(model, **arguments)
+
+
+def test_parse_length() -> None:
+    assert [parse_length(length) for length in (4, "4", "3-6", "3 - 6", (3, 6))] == [(4, 4), (4, 4), *[(3, 6)] * 3]
+
+
+def test_batches_keep_order_and_survive_bad_images(model: Path, tmp_path: Path) -> None:
+    texts = ["1", "22", "", "4A", "a", "66666", "BC", "d"]  # widths of one to five bars, mixed
+    sources: list[object] = [bars(text) if text else b"broken" for text in texts]
+    sources.append(tmp_path / "missing.png")
+    reader = Reader(model)
+    for batch_size in (1, 3, 32):
+        answers = list(reader.read_batch(iter(sources), batch_size=batch_size))
+        assert [answer.text if isinstance(answer, Reading) else None for answer in answers] == [
+            *[text or None for text in texts],
+            None,
+        ]
+        assert isinstance(answers[2], ImageError)
+        assert "no image of a known kind" in str(answers[2])
+        assert "missing.png" in str(answers[8])
+
+
+def test_an_answer_does_not_depend_on_its_batch(model: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (50, width, 3), dtype=np.uint8) for width in rng.integers(20, 300, size=20)]
+    reader = Reader(model)
+    assert list(reader.read_batch(images, batch_size=20)) == [reader.read(image) for image in images]
+
+
+def test_batches_stream(model: Path) -> None:
+    taken = 0
+
+    def endless() -> object:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield bars("1")
+
+    answers = Reader(model).read_batch(endless(), batch_size=4)
+    assert [next(answers).text for _ in range(6)] == ["1"] * 6
+    assert taken == 8
+    assert list(Reader(model).read_batch([])) == []
+    with pytest.raises(ValueError, match="batch_size"):
+        next(Reader(model).read_batch([], batch_size=0))
+
+
+def test_one_reader_serves_many_threads(model: Path) -> None:
+    reader = Reader(model, threads=1)
+    texts = [f"{number:03d}" for number in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda text: reader.read(bars(text)).text, texts)) == texts
+
+
+@pytest.mark.parametrize(
+    ("gap", "text", "boxes_x1"),
+    [
+        (0.0, "1234", [0, 32, 64, 96]),  # never: a bar and its empty neighbour blur into half of a character
+        (30.0, "1234", [0, 32, 64, 96]),  # the centres are 32 pixels apart: wide enough
+        (40.0, "2468", [0, 32, 64, 96]),  # squeezed: at twice the width every bar stands alone
+    ],
+)
+def test_second_look_at_squeezed_text(tmp_path: Path, gap: float, text: str, boxes_x1: list[int]) -> None:
+    squeezed = np.asarray(Image.fromarray(bars("2 4 6 8 ")).resize((128, 64), Image.Resampling.NEAREST))
+    reading = Reader(save_model(tmp_path / "model.onnx", second_look_gap=gap)).read(squeezed)
+    assert reading.text == text
+    assert [character.box[0] for character in reading.characters] == boxes_x1
+    assert reading.characters[0].box[2] == (16 if text == "2468" else 32)
+
+
+def test_second_look_that_is_less_sure_is_dropped(tmp_path: Path) -> None:
+    reader = Reader(save_model(tmp_path / "model.onnx", second_look_gap=40.0))
+    assert reader.read(bars("12")).text == "12"  # twice as wide it would be 1122
+    assert reader.read(bars("1" * 24)).text == "1" * 24  # as wide as the network takes: there is no second look
+
+
+def test_weights_are_found(tmp_path: Path, model: Path) -> None:
+    assert find_weights(model) == model
+    assert find_weights(model.parent) == model
+    assert find_weights(str(model.parent)) == model
+
+
+def foreign(path: Path, props: dict[str, str]) -> Path:
+    proto = onnx.load(save_model(path))
+    del proto.metadata_props[:]
+    onnx.helper.set_model_props(proto, props)
+    onnx.save(proto, path)
+    return path
+
+
+def test_weights_refused(tmp_path: Path) -> None:
+    junk, empty = tmp_path / "junk.onnx", tmp_path / "empty.onnx"
+    junk.write_bytes(b"not a network at all" * 9)
+    empty.touch()
+    incomplete = {"captcha_detector": json.dumps({"charset": "01"})}
+    for weights, message in (
+        ("nowhere", "no weights at 'nowhere': give a folder"),
+        (tmp_path, "no weights at"),  # a folder without model.onnx
+        (junk, "no ONNX file"),
+        (empty, "no ONNX file"),
+        (foreign(tmp_path / "foreign.onnx", {}), "not exported by this project"),
+        (foreign(tmp_path / "damaged.onnx", {"captcha_detector": "{"}), "damaged"),
+        (foreign(tmp_path / "list.onnx", {"captcha_detector": "[]"}), "damaged"),
+        (foreign(tmp_path / "incomplete.onnx", incomplete), "damaged .*height"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            Reader(weights)
+
+
+def test_settings_from_metadata() -> None:
+    settings = NetworkSettings.from_metadata({"captcha_detector": json.dumps({**SETTINGS, "later": 1})})
+    assert settings == NetworkSettings(CHARSET, 64, 32, 768, 0.4, 0.65, 0.0)
