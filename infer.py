@@ -282,7 +282,7 @@ def draw(file: str, reading: Reading) -> Image.Image:
     left = (width - picture.width) // 2
     for character in reading.characters:
         x1, y1, x2, y2 = (scale * value for value in character.box)
-        pen.rectangle((left + x1, y1, left + x2, y2), outline=(220, 30, 30), width=2)
+        pen.rectangle((left + x1, y1, left + max(x1, x2 - 1), max(y1, y2 - 1)), outline=(220, 30, 30), width=2)
     pen.text((width / 2, picture.height + strip / 2), line, fill="black", font=font, anchor="mm")
     return canvas
 

@@ -141,8 +141,8 @@ class Reader:
     def read_batch(self, sources: Iterable[Source], batch_size: int = 32) -> Iterator[Reading | ImageError]:
         """Reads any number of images as they come, faster than one by one on many cores.
 
-        Only images of the same network width share a batch, without padding: what is read does not depend on the
-        company.
+        Only images of the same network width share a batch, without padding: what is read of one does not depend on
+        the others, up to rounding.
 
         Args:
             sources: what `read` takes; `batch_size` of them are held at a time.

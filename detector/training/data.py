@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from datagen.dataset_writer import sample_at
 from datagen.sample import CaptchaSample, Family
 from detector.charset import Charset
 from detector.images import load, network_width, resize
@@ -62,7 +63,7 @@ class OnlineSource:
 
     def __call__(self, index: int) -> CaptchaSample:
         """Draws sample `index`."""
-        return self.family.sample(np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(index,))))
+        return sample_at(self.family, self.seed, index)
 
 
 class CocoSource:

@@ -42,7 +42,7 @@ def train_and_export(config: DictConfig, run_dir: Path) -> float:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     data: CaptchaData = instantiate(config.data)
-    task = _build_task(config, data)
+    task = build_task(config, data)
     checkpoint = run_dir / "checkpoints" / "last.ckpt"
     if resume and not checkpoint.exists():
         raise FileNotFoundError(f"{checkpoint} is missing: the run ended before its first epoch; start it anew")
@@ -111,7 +111,8 @@ def _card(config: DictConfig, task: CaptchaTask, state: Mapping[str, Any]) -> di
     }
 
 
-def _build_task(config: DictConfig, data: CaptchaData) -> CaptchaTask:
+def build_task(config: DictConfig, data: CaptchaData) -> CaptchaTask:
+    """Makes the task with a fresh network, or with one that starts from the weights of `config.init`."""
     model: nn.Module = instantiate(config.model)(num_classes=len(data.charset))
     if config.init is not None:
         load_weights(model, Path(config.init) / "model.safetensors", data.charset)

@@ -1,0 +1,130 @@
+"""How fast images are read: `python benchmarks/reading.py`.
+
+PNG bytes to string by `Reader.read` and, where the `[peers]` extra is installed, by the
+`classification` of ddddocr: the same images in turns in one process, one thread each, drawn by the `captcha` package
+itself. Also the time from the start of `infer.py` to its text, and sizes on disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+from captcha.image import ImageCaptcha
+
+from detector.charset import resolve_charset
+from detector.reader import Reader, find_weights
+
+ROOT = Path(__file__).resolve().parent.parent
+WARM_UP = 10
+
+
+def main() -> None:
+    """Measures and prints one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--length", type=int, default=4, help="characters per image")
+    parser.add_argument("--starts", type=int, default=7, help="how often to start infer.py")
+    parser.add_argument("--install-size", action="store_true", help="install into an empty folder and weigh it")
+    args = parser.parse_args()
+    images = draw(args.images + WARM_UP, args.length)
+    figures: dict[str, float] = latencies(images, readers(args.weights))
+    figures["infer_start_to_text_s"] = start_to_text(images[0], args.weights, args.starts)
+    figures["onnx_mb"] = find_weights(args.weights).stat().st_size / 1e6
+    if args.install_size:
+        figures |= install_sizes()
+    print(json.dumps({name: round(value, 3) for name, value in figures.items()}, indent=2))
+
+
+def draw(count: int, length: int) -> list[bytes]:
+    """PNG files of 160x60 as the unmodified package draws them."""
+    painter = ImageCaptcha(160, 60)
+    texts = ["".join(random.choices(resolve_charset("alnum"), k=length)) for _ in range(count)]
+    return [painter.generate(text).getvalue() for text in texts]
+
+
+def readers(weights: str) -> dict[str, Callable[[bytes], object]]:
+    """What to compare: functions from PNG bytes to a string, each on one thread."""
+    found: dict[str, Callable[[bytes], object]] = {"reader": Reader(weights, threads=1).read}
+    if importlib.util.find_spec("ddddocr"):
+        found["ddddocr"] = one_threaded_ddddocr()
+    return found
+
+
+def one_threaded_ddddocr() -> Callable[[bytes], object]:
+    """The `classification` of ddddocr as it comes, but for its session: it has no option to keep that to one thread."""
+    import ddddocr
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    with mock.patch("onnxruntime.InferenceSession", partial(ort.InferenceSession, sess_options=options)):
+        classification: Callable[[bytes], object] = ddddocr.DdddOcr(show_ad=False).classification
+    return classification
+
+
+def latencies(images: list[bytes], functions: dict[str, Callable[[bytes], object]]) -> dict[str, float]:
+    """Median milliseconds per image of each function, taking turns image by image, and how their times compare."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for place, image in enumerate(images):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function(image)
+            if place >= WARM_UP:
+                seconds[name].append(time.perf_counter() - start)
+    figures = {f"{name}_ms": 1e3 * statistics.median(times) for name, times in seconds.items()}
+    ours = figures["reader_ms"]
+    return figures | {
+        f"times_faster_than_{name}": figures[f"{name}_ms"] / ours for name in functions if name != "reader"
+    }
+
+
+def start_to_text(image: bytes, weights: str, starts: int) -> float:
+    """Median seconds from the start of `infer.py` on one image to its end."""
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "image.png"
+        file.write_bytes(image)
+        command = [sys.executable, str(ROOT / "infer.py"), str(file), "--weights", weights, "--threads", "1"]
+        for _ in range(starts):
+            start = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def install_sizes() -> dict[str, float]:
+    """Megabytes that `pip install .` puts on disk, with and without the bytecode that pip compiles."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "source", Path(folder) / "site"
+        outside = shutil.ignore_patterns(".*", "build", "data", "runs", "outputs")
+        shutil.copytree(ROOT, source, ignore=outside)  # pip leaves its traces there
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(target), str(source)]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        total = disk_use(target)
+        for bytecode in target.rglob("*.pyc"):
+            bytecode.unlink()
+        return {"light_install_mb": total, "light_install_without_bytecode_mb": disk_use(target)}
+
+
+def disk_use(folder: Path) -> float:
+    """Megabytes of the blocks that a folder's files take."""
+    report = subprocess.run(["du", "-sk", str(folder)], check=True, capture_output=True, text=True).stdout
+    return int(report.split()[0]) * 1024 / 1e6
+
+
+if __name__ == "__main__":
+    main()

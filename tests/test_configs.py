@@ -1,0 +1,83 @@
+"""Every YAML of conf/ composes, and builds what it names."""
+
+from pathlib import Path
+
+import lightning as L
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+import train  # noqa: F401  # registers the resolver that the configs use
+from datagen.sample import CaptchaSample
+from detector.training.data import CaptchaData, CocoSource
+from detector.training.run import build_task
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def compose_training(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [*overrides, "hydra.runtime.output_dir=unused"], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    return config
+
+
+def test_every_group_has_options() -> None:
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+    assert groups == {"charset", "data", "experiment", "family", "model", "trainer"}
+    assert all(options(group) for group in groups)
+
+
+@pytest.mark.parametrize("family", options("family"))
+def test_families_draw(family: str) -> None:
+    import numpy as np
+
+    source = instantiate(compose_training(f"family={family}").family)
+    assert isinstance(source.sample(np.random.default_rng(0)), CaptchaSample)
+
+
+@pytest.mark.parametrize("charset", options("charset"))
+def test_a_charset_fits_its_network(charset: str) -> None:
+    config = compose_training(f"charset={charset}", "data.val_count=1")
+    data = instantiate(config.data)
+    assert isinstance(data, CaptchaData)
+    task = build_task(config, data)
+    assert task.model.predict.out_channels == 1 + len(data.charset) + 4
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_experiments_compose_and_resolve(experiment: str) -> None:
+    config = compose_training(f"experiment={experiment}")
+    OmegaConf.to_container(config.data, resolve=True)
+    data = instantiate(config.data)
+    assert len(data.charset) == 62
+    build_task(config, data)
+
+
+@pytest.mark.parametrize("trainer", options("trainer"))
+def test_trainers_resolve(trainer: str) -> None:
+    config = OmegaConf.to_container(compose_training(f"trainer={trainer}").trainer, resolve=True)
+    assert isinstance(config, dict)
+    assert config["reload_dataloaders_every_n_epochs"] == 1  # CaptchaData relies on it
+    if trainer == "cpu":
+        assert isinstance(instantiate(config), L.Trainer)
+
+
+def test_the_folder_data_names_its_folders(tmp_path: Path) -> None:
+    (tmp_path / "annotations.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    config = compose_training("data=folder", f"data.train.folder={tmp_path}", f"data.val.folder={tmp_path}")
+    assert isinstance(instantiate(config.data).val_source, CocoSource)
+
+
+@pytest.mark.parametrize("override", ["no_such_option=1", "model.no_such=1", "family=no_such"])
+def test_unknown_keys_are_refused(override: str) -> None:
+    from hydra.errors import ConfigCompositionException
+
+    with pytest.raises(ConfigCompositionException):
+        compose_training(override)

@@ -1,0 +1,115 @@
+"""`train.py` as a user runs it: in a process of its own, killed, interrupted, resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from datagen.kcaptcha import kcaptcha
+from detector.reader import Reader
+
+ROOT = Path(__file__).parent.parent
+SMALL = [
+    "threads=1", "model.width=16", "trainer_data.batch_size=8", "trainer_data.epoch_batches=8",
+    "trainer_data.val_count=16", "trainer_data.workers=0", "trainer.max_epochs=3", "test_count=20",
+]  # fmt: skip
+TIMEOUT = 240
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "train.py", *arguments],
+        cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=TIMEOUT)
+    return output
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not path.exists():
+        assert process.poll() is None, finish(process)
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("unbroken")
+    process = start(*SMALL, f"hydra.run.dir={run_dir}")
+    output = finish(process)
+    assert process.returncode == 0, output
+    assert "exact match" in output
+    assert f"--weights {run_dir}" in output
+    return run_dir
+
+
+def assert_equal_weights(first: Path, second: Path) -> None:
+    one, two = (load_file(folder / "model.safetensors") for folder in (first, second))
+    assert one.keys() == two.keys()
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def test_a_run_leaves_a_reader_and_its_card(unbroken: Path) -> None:
+    image = kcaptcha("generator").draw("42", np.random.default_rng(0)).image
+    assert Reader(unbroken).read(image).text is not None
+    card = json.loads((unbroken / "card.json").read_text())
+    assert card["images_seen"] == 3 * 8 * 8
+    assert card["charset"] == "0123456789"
+    assert {path.name for path in unbroken.iterdir()} >= {"config.yaml", "checkpoints", "metrics", "tensorboard"}
+
+
+def test_a_killed_run_resumes_to_the_same_weights(unbroken: Path, tmp_path: Path) -> None:
+    process = start(*SMALL, f"hydra.run.dir={tmp_path}")
+    wait_for(tmp_path / "checkpoints" / "last.ckpt", process)
+    process.send_signal(signal.SIGKILL)
+    finish(process)
+    assert not (tmp_path / "model.onnx").exists()
+    resumed = start(f"resume={tmp_path}")
+    output = finish(resumed)
+    assert resumed.returncode == 0, output
+    assert_equal_weights(unbroken, tmp_path)
+
+
+def test_ctrl_c_leaves_usable_weights(tmp_path: Path) -> None:
+    process = start(*SMALL, "trainer.max_epochs=1000", f"hydra.run.dir={tmp_path}")
+    wait_for(tmp_path / "checkpoints" / "last.ckpt", process)
+    process.send_signal(signal.SIGINT)
+    output = finish(process)
+    assert f"resume={tmp_path}" in output
+    assert Reader(tmp_path).charset.characters == "0123456789"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resume=no_such_run"], "no run's folder"),  # nothing to resume
+        (["model=no_such"], "no_such"),  # Hydra names the options there are
+        (["init=no_such_folder", *SMALL], "no_such_folder"),  # weights that are not there
+    ],
+)
+def test_wrong_options_fail_with_a_reason(arguments: list[str], message: str, tmp_path: Path) -> None:
+    process = start(*arguments, f"hydra.run.dir={tmp_path}")
+    output = finish(process)
+    assert process.returncode != 0
+    assert message in output
+
+
+def test_weights_can_start_a_new_run(unbroken: Path, tmp_path: Path) -> None:
+    still = ["task.learning_rate=0", "trainer.max_epochs=1", f"init={unbroken}", f"hydra.run.dir={tmp_path}"]
+    process = start(*SMALL, *still)
+    output = finish(process)
+    assert process.returncode == 0, output
+    one, two = (load_file(folder / "model.safetensors") for folder in (unbroken, tmp_path))
+    assert np.array_equal(one["predict.weight"], two["predict.weight"])
