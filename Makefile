@@ -42,8 +42,8 @@ clean:  ## remove what the targets made, but neither .venv nor data/
 $(LIGHT)/bin/python $(VENV)/bin/python:
 	$(PYTHON) -m venv $(patsubst %/bin/python,%,$@)
 
-$(LIGHT)/.installed: pyproject.toml | $(LIGHT)/bin/python
-	$(LIGHT)/bin/python -m pip install --quiet --editable .
+$(LIGHT)/.installed: pyproject.toml constraints.txt | $(LIGHT)/bin/python
+	$(LIGHT)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python

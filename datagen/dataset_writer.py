@@ -37,7 +37,7 @@ from datagen.sample import CaptchaSample, Family
 CHUNK = 100  # images that a worker draws at a time: the most that each of them draws again after a kill
 
 # Other versions of these may draw other pictures from the same seed.
-DRAWING_PACKAGES = ("captcha-detector", "numpy", "Pillow", "captcha")
+DRAWING_PACKAGES = ("captcha-detector", "numpy", "Pillow", "captcha", "opencv-python-headless")
 
 
 class FolderTakenError(Exception):

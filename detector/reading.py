@@ -23,7 +23,7 @@ from detector.records import Character, Detections, Reading
 
 Box: TypeAlias = "tuple[float, float, float, float]"
 
-_MIN_SCORE = 0.01  # a heat map's background has peaks too; below this they are no candidates
+_MIN_SCORE = 0.05  # a heat map's background has peaks too, dozens of them; they are no candidates without need
 _MIN_ALTERNATIVE = 0.01
 _MAX_ALTERNATIVES = 5
 _CERTAIN = 1 - 1e-6  # nothing is surer than this, so no string ever becomes impossible
@@ -71,7 +71,8 @@ def read(detections: Detections, charset: Charset, options: ReadingOptions) -> R
     many of the best by score as the nearest bound: under the independence model that is the most probable set of
     characters of an allowed size. Each is the most probable allowed character. The confidence is the probability of
     exactly this: the product of presence * class probability over the characters read and of 1 - presence over the
-    candidates left out; it is 0 where too few candidates exist for the length asked for.
+    candidates left out; it is 0 where too few candidates exist for the length asked for. The background's weak peaks
+    are no candidates, unless the shortest length cannot be reached without them.
 
     Args:
         detections: what the network saw.
@@ -87,7 +88,10 @@ def read(detections: Detections, charset: Charset, options: ReadingOptions) -> R
     """
     if detections.probs.shape[1] != len(charset):
         raise ValueError(f"detections of {detections.probs.shape[1]} classes do not fit {charset!r}")
-    rows, boxes = _distinct(detections, options.overlap_thresh)
+    rows, boxes = _distinct(detections, options.overlap_thresh, min(_MIN_SCORE, options.score_thresh / 2))
+    if len(rows) < options.min_length:
+        rows, boxes = _distinct(detections, options.overlap_thresh, 0.0)
+        rows, boxes = rows[: options.min_length], boxes[: options.min_length]
     presence = [_presence(score, options.score_thresh) for score in detections.scores[rows].tolist()]
     weights = _class_probs(detections.probs[rows], charset, options.allowed) * np.array(presence)[:, None]  # [N, C]
     count = sum(1 for value in presence if value >= 0.5)  # `presence` falls: the best come first
@@ -155,14 +159,14 @@ def _presence(score: float, thresh: float) -> float:
     return min(max(there / (there + absent), 1 - _CERTAIN), _CERTAIN)
 
 
-def _distinct(detections: Detections, overlap_thresh: float) -> tuple[list[int], list[Box]]:
-    """Picks one detection per character, whatever its class, best first: their rows and boxes.
+def _distinct(detections: Detections, overlap_thresh: float, min_score: float) -> tuple[list[int], list[Box]]:
+    """Picks one detection per character above `min_score`, whatever its class, best first: their rows and boxes.
 
     Intersection over the smaller box, unlike intersection over union, also catches a part read within a whole (the
     `v` in a `W`), and leaves characters alone that merely touch or cross.
     """
     scores = detections.scores
-    order = np.flatnonzero(scores > _MIN_SCORE)
+    order = np.flatnonzero(scores > min_score)
     order = order[np.argsort(-scores[order], kind="stable")]
     rows: list[int] = []
     boxes: list[Box] = []

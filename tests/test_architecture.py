@@ -35,6 +35,8 @@ HOUSE = {
     # the only one to know the `captcha` package
     "datagen/imagecaptcha.py": Room("datagen/sample.py", "numpy PIL captcha"),
     "datagen/kcaptcha.py": Room("datagen/sample.py datagen/fonts.py", "numpy PIL"),
+    # pictures without a character
+    "datagen/blank.py": Room("datagen/sample.py", "numpy cv2"),
     # takes renderers and families as they come: it need not import them
     "datagen/mixture.py": Room("datagen/sample.py datagen/text.py", "numpy"),
     # a split on disk
@@ -118,7 +120,8 @@ HOUSE = {
     # measure the finished house, against others too
     "benchmarks/*.py": Room(
         "datagen/sample.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/kcaptcha.py datagen/mixture.py "
-        "datagen/text.py datagen/__main__.py detector/__init__.py detector/images.py detector/reader.py",
+        "datagen/text.py datagen/__main__.py detector/__init__.py detector/charset.py detector/images.py "
+        "detector/reader.py",
         "numpy PIL captcha ddddocr hydra omegaconf onnxruntime tqdm",
     ),
 }

@@ -59,8 +59,14 @@ def at(x: float, width: float = 10) -> tuple[float, float, float, float]:
             ReadingOptions(min_length=3),
             "01l",
         ),
-        # background is not drawn in, whatever the length
-        ([("0", 0.9, at(0)), ("1", 0.005, at(20))], ReadingOptions(min_length=2, max_length=2), "0"),
+        # even background is drawn in where nothing better is left, but no more of it than needed
+        (
+            [("0", 0.9, at(0)), ("1", 0.02, at(20)), ("l", 0.01, at(40)), ("I", 0.0, at(60))],
+            ReadingOptions(min_length=2),
+            "01",
+        ),
+        # as many as there are
+        ([("0", 0.9, at(0)), ("1", 0.02, at(20)), ("I", 0.0, at(60))], ReadingOptions(min_length=4), "01"),
         # a sure detection of a forbidden character is read as the best allowed one
         ([("0", 0.9, at(0)), ("1", 0.9, at(20))], ReadingOptions(allowed="Ol"), "Ol"),
     ],
@@ -94,6 +100,13 @@ def test_confidence_counts_what_was_left_out() -> None:
     assert reading.characters[0].score == pytest.approx(0.9 * 0.92, abs=1e-5)
     assert reading.confidence == pytest.approx(0.9 * 0.92 * 0.7, abs=1e-5)
     assert reading.readings == (("0", reading.confidence),)
+
+
+def test_background_does_not_count() -> None:
+    background = [("1", 0.03, at(20.0 * place)) for place in range(1, 30)]
+    reading = read(detections(("0", 0.9, at(0)), *background), CHARSET, ReadingOptions(score_thresh=0.5, top_k=9))
+    assert reading.confidence == pytest.approx(0.9 * 0.92, abs=1e-5)
+    assert max(len(text) for text, _ in reading.readings) == 1
 
 
 def test_threshold_is_where_a_character_is_as_likely_there_as_not() -> None:

@@ -1,8 +1,8 @@
 """The centre detector: one small fully convolutional network that finds characters as points with a class and a box.
 
-Objects as points (Zhou et al., CenterNet, arXiv:1904.07850) with three changes for text. The grid is anisotropic, 8 pixels
-high and 4 wide, because characters stand side by side. The heatmap has one channel for all classes and the class is a
-softmax read at the centre: a heatmap per class splits its score between look-alikes (c/C, 0/O). The box is four
+Objects as points (Zhou et al., CenterNet, arXiv:1904.07850) with three changes for text. The grid is anisotropic, 8
+pixels high and 4 wide, because characters stand side by side. The heatmap has one channel for all classes and the class
+is a softmax read at the centre: a heatmap per class splits its score between look-alikes (c/C, 0/O). The box is four
 distances from the cell to the character's edges (Tian et al., FCOS, arXiv:1904.01355).
 """
 
@@ -123,7 +123,7 @@ class CenterDetector(nn.Module):
             targets: the batch's characters, in pixels of `images`.
         """
         maps = CenterMaps(*(part.float() for part in self.maps(images)))
-        drawn = draw_center_targets(targets, maps.centers.shape[1:], STRIDE_HW)
+        drawn = draw_center_targets(targets, (maps.centers.shape[1], maps.centers.shape[2]), STRIDE_HW)
         where = drawn.weights > 0  # [N, h, w], P cells in all
         weights = drawn.weights[where]  # [P]
         norm = weights.sum().clamp(min=1.0)
@@ -167,9 +167,7 @@ class CenterDetector(nn.Module):
     def detect(self, images: Tensor) -> list[Detections]:
         """Finds the characters of each image; boxes in pixels of `images`, which is as for `maps`."""
         boxes, scores, probs = (output.cpu().numpy() for output in self(images))
-        return [
-            Detections(b[s > 0], s[s > 0], p[s > 0]) for b, s, p in zip(boxes, scores, probs, strict=True)
-        ]
+        return [Detections(b[s > 0], s[s > 0], p[s > 0]) for b, s, p in zip(boxes, scores, probs, strict=True)]
 
 
 def _gather_cells(maps: Tensor, cells: Tensor) -> Tensor:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import albumentations as A
 import cv2
 import numpy as np
-
-from datagen.sample import CaptchaSample
+import numpy.typing as npt
 
 
 class Augmentation:
@@ -31,7 +30,10 @@ class Augmentation:
                     rotate=(-4 * strength, 4 * strength),
                     shear={"x": (-8 * strength, 8 * strength), "y": (0, 0)},
                     scale=(1 - 0.1 * strength, 1.0),
-                    translate_percent={"x": (-0.02 * strength, 0.02 * strength), "y": (-0.04 * strength, 0.04 * strength)},
+                    translate_percent={
+                        "x": (-0.02 * strength, 0.02 * strength),
+                        "y": (-0.04 * strength, 0.04 * strength),
+                    },
                     border_mode=cv2.BORDER_REPLICATE,
                     fit_output=False,
                     p=0.5,
@@ -50,13 +52,21 @@ class Augmentation:
             bbox_params=A.BboxParams(format="pascal_voc", label_fields=["labels"], clip=True),
         )
 
-    def __call__(self, sample: CaptchaSample, rng: np.random.Generator) -> CaptchaSample:
-        """Changes a sample; one that would lose a character is given back as it was."""
+    def __call__(
+        self, image: npt.NDArray[np.uint8], boxes: npt.NDArray[np.float32], rng: np.random.Generator
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+        """Changes an image and its boxes; gives both back as they were if a character would be lost.
+
+        Args:
+            image: [H, W, 3] RGB.
+            boxes: [N, 4], xyxy in pixels.
+            rng: source of all randomness.
+        """
         self.compose.set_random_seed(int(rng.integers(2**31)))
-        result = self.compose(image=sample.image, bboxes=sample.boxes, labels=np.arange(len(sample.text)))
-        boxes = np.asarray(result["bboxes"], np.float32).reshape(-1, 4)
-        kept = (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)
-        if kept.sum() < len(sample.text):
-            return sample
+        result = self.compose(image=image, bboxes=boxes, labels=np.arange(len(boxes)))
+        moved = np.asarray(result["bboxes"], np.float32).reshape(-1, 4)
+        visible = (moved[:, 2] - moved[:, 0] >= 1) & (moved[:, 3] - moved[:, 1] >= 1)
+        if visible.sum() < len(boxes):
+            return image, boxes
         order = np.argsort(np.asarray(result["labels"]))
-        return CaptchaSample(np.ascontiguousarray(result["image"]), sample.text, boxes[order])
+        return np.ascontiguousarray(result["image"]), moved[order]

@@ -1,8 +1,8 @@
 """Samples to batches: drawn while training, or read from a data set on disk.
 
-Everything is a function of (seed, index), so a run can stop and go on anywhere and sees the same images in the same order
-whatever the number of workers. Indices come in chunks: a chunk is drawn, sorted by width and cut into batches of about equal
-width, so that one batch needs one resize and no padding.
+Everything is a function of (seed, index), so a run can stop and go on anywhere and sees the same images in the same
+order whatever the number of workers. Indices come in chunks: a chunk is drawn, sorted by width and cut into batches of
+about equal width, so that a batch needs one size and no padding.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class CocoSource:
     """A detection data set on disk, as `python -m datagen` writes it, in a new order on every pass.
 
     Args:
-        folder: holds `annotations.json` (COCO; one annotation per character in reading order, each image with its `text`).
+        folder: holds `annotations.json`: COCO, one annotation per character in reading order, `text` per image.
         seed: changes the orders and the augmentation.
         augmentation: changes every image anew on every pass; None leaves them alone, in their order on disk.
 
@@ -104,7 +104,9 @@ class CocoSource:
         sample = CaptchaSample(load(self.folder / name), text, np.asarray(boxes, np.float32).reshape(-1, 4))
         if self.augmentation is None:
             return sample
-        return self.augmentation(sample, np.random.default_rng((self.seed, 1, index)))
+        rng = np.random.default_rng((self.seed, 1, index))
+        image, moved = self.augmentation(sample.image, sample.boxes, rng)
+        return CaptchaSample(image, text, moved)
 
 
 @dataclass(frozen=True)
@@ -158,8 +160,8 @@ class TrainChunks(Dataset[list[Batch]]):
         network: size of the input.
         batch_size: images per batch.
         batches: batches per chunk; more give batches of more equal width.
-        stretch: images are stretched horizontally by a log-uniform factor of this range, so that the network knows wide and
-            narrow characters; (1, 1) for none.
+        stretch: images are stretched horizontally by a log-uniform factor of this range, so that the network knows wide
+            and narrow characters; (1, 1) for none.
         seed: changes the stretching and the order of batches.
     """
 
@@ -180,7 +182,8 @@ class TrainChunks(Dataset[list[Batch]]):
         rng = np.random.default_rng((self.seed, 2, chunk))
         size = self.batch_size * self.batches
         samples = [self.source(index) for index in range(chunk * size, (chunk + 1) * size)]
-        stretches = np.exp(rng.uniform(*np.log(self.stretch), size))
+        narrow, wide = self.stretch
+        stretches = np.exp(rng.uniform(np.log(narrow), np.log(wide), size))
         widths = np.array([self.network.width(s, f) for s, f in zip(samples, stretches, strict=True)])
         parts = np.argsort(widths, kind="stable").reshape(self.batches, self.batch_size)
         return [
@@ -192,9 +195,7 @@ class TrainChunks(Dataset[list[Batch]]):
 class ValBatches(Dataset[Batch]):
     """The first `count` samples of a source at exactly the size that the reader would give them."""
 
-    def __init__(
-        self, source: Source, count: int, charset: Charset, network: NetworkInput, batch_size: int
-    ) -> None:
+    def __init__(self, source: Source, count: int, charset: Charset, network: NetworkInput, batch_size: int) -> None:
         by_width: dict[int, list[CaptchaSample]] = {}
         for index in range(count):
             sample = source(index)
@@ -282,7 +283,9 @@ class CaptchaData(L.LightningDataModule):
         self.val_source, self.val_count = val, val_count
         self.batch_size, self.workers = batch_size, workers
         self.chunks_per_epoch = epoch_batches // chunk_batches
-        self.chunks = TrainChunks(train, self.charset, network, batch_size, chunk_batches, tuple(stretch), seed)
+        self.chunks = TrainChunks(
+            train, self.charset, network, batch_size, chunk_batches, (stretch[0], stretch[1]), seed
+        )
         self.val_batches: ValBatches | None = None
 
     def train_dataloader(self) -> ChunkLoader:

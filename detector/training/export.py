@@ -52,7 +52,7 @@ def to_onnx(model: nn.Module, settings: Mapping[str, Any]) -> onnx.ModelProto:
 
     Args:
         model: a network whose `forward` gives boxes, scores and probs; its state is not changed.
-        settings: what the reader must know; stored in the file's metadata, so that weights and charset cannot be mixed up.
+        settings: what the reader must know; kept in the file, so that weights and charset cannot be mixed up.
     """
     was_training = model.training
     wrapped = _FromPixels(model).eval().cpu()
@@ -75,6 +75,7 @@ def to_onnx(model: nn.Module, settings: Mapping[str, Any]) -> onnx.ModelProto:
             verbose=False,
         )
     model.train(was_training)
+    assert program is not None  # a program is given back wherever dynamo is on
     proto: onnx.ModelProto = program.model_proto
     del proto.metadata_props[:]
     entry = proto.metadata_props.add()
@@ -116,7 +117,9 @@ def load_weights(model: nn.Module, path: str | Path, charset: Charset) -> None:
     try:
         model.load_state_dict(load_file(path))
     except RuntimeError as error:
-        raise ValueError(f"{path} does not fit the network: set the same model options as in its card ({error})") from error
+        raise ValueError(
+            f"{path} does not fit the network: set the same model options as in its card ({error})"
+        ) from error
 
 
 def _replace(path: Path, write: Any) -> None:

@@ -44,8 +44,8 @@ CLASS_THRESH = 0.5  # cells at least this close to a centre learn its class and 
 def draw_center_targets(targets: Targets, grid_hw: tuple[int, int], stride_hw: tuple[int, int]) -> CenterTargets:
     """Draws the targets of a batch.
 
-    A character's peak is a Gaussian around its box's centre, as in CenterNet (arXiv:1904.07850), with a spread of its own
-    in x and y; the cell that holds the centre is 1. Where peaks overlap the nearer character owns the cell.
+    A character's peak is a Gaussian around its box's centre, as in CenterNet (arXiv:1904.07850), with a spread of its
+    own in x and y; the cell that holds the centre is 1. Where peaks overlap the nearer character owns the cell.
 
     Args:
         targets: the characters.
@@ -66,12 +66,12 @@ def draw_center_targets(targets: Targets, grid_hw: tuple[int, int], stride_hw: t
     peaks = torch.where(hits, 1.0, peaks * 0.99) * (labels >= 0)[:, :, None, None]
     heatmap, owner = peaks.max(dim=1)  # [N, h, w]
 
-    owner_boxes = boxes.gather(1, owner.flatten(1).unsqueeze(2).expand(-1, -1, 4)).unflatten(1, owner.shape[1:])
-    middles = torch.stack(torch.broadcast_tensors(columns, rows.unsqueeze(1)), dim=2)  # [h, w, 2] x, y
+    owner_boxes = boxes.gather(1, owner.flatten(1).unsqueeze(2).expand(-1, -1, 4)).view(*owner.shape, 4)  # [N, h, w, 4]
+    middles = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=2)  # [h, w, 2] x, y
     distances = torch.cat([middles - owner_boxes[..., :2], owner_boxes[..., 2:] - middles], dim=3)
     inside = distances.amin(dim=3) > 0  # a thin character's neighbouring cell has no box to learn
     weights = torch.where((heatmap >= CLASS_THRESH) & (inside | (heatmap == 1.0)), heatmap, 0.0)
-    owner_labels = labels.gather(1, owner.flatten(1)).unflatten(1, owner.shape[1:])
+    owner_labels = labels.gather(1, owner.flatten(1)).view(owner.shape)
     return CenterTargets(heatmap, weights, owner_labels.clamp(min=0), distances.clamp(min=0.5))
 
 

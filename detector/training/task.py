@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from detector.charset import Charset
@@ -17,7 +18,6 @@ from detector.reading import ReadingOptions, read
 from detector.records import Detections
 from detector.training.data import Batch
 from detector.training.targets import Targets
-
 
 METRICS_KEY = "validation_metrics"  # of a checkpoint
 
@@ -43,7 +43,7 @@ class CaptchaTask(L.LightningModule):
         reading: how detections become strings during validation.
         learning_rate: peak of the schedule.
         weight_decay: of AdamW (arXiv:1711.05101), on matrices only.
-        warmup_steps: linear rise of the learning rate, then a cosine to zero over the rest of the run (arXiv:1608.03983).
+        warmup_steps: linear rise of the learning rate; a cosine to zero follows (arXiv:1608.03983).
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class CaptchaTask(L.LightningModule):
         warmup_steps: int,
     ) -> None:
         super().__init__()
-        self.model = model.to(memory_format=torch.channels_last)  # twice as fast on CPUs, and what the images are in
+        self.model: Any = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster; as images are
         self.charset = charset
         self.reading = reading
         self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
@@ -96,12 +96,13 @@ class CaptchaTask(L.LightningModule):
         metrics = self.trainer.callback_metrics
         checkpoint[METRICS_KEY] = {name: float(value) for name, value in metrics.items() if name.startswith("val/")}
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with warm-up and cosine, per step."""
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(
-            [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
+            groups,
             lr=self.learning_rate,
             weight_decay=self.weight_decay,
             foreach=True,

@@ -94,7 +94,7 @@ def test_files_hold_the_samples(whole: Path) -> None:
 def test_manifest(whole: Path) -> None:
     manifest = json.loads((whole / "manifest.json").read_text(encoding="utf-8"))
     assert (manifest["seed"], manifest["count"], manifest["family"]) == (5, COUNT, {"name": "squares"})
-    assert manifest["versions"].keys() == {"captcha-detector", "numpy", "Pillow", "captcha"}
+    assert manifest["versions"].keys() == {"captcha-detector", "numpy", "Pillow", "captcha", "opencv-python-headless"}
 
 
 def test_images_carry_nothing_but_pixels(whole: Path) -> None:

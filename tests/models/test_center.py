@@ -21,7 +21,9 @@ class Oracle(CenterDetector):
 
 
 def test_decoding_inverts_the_targets() -> None:
-    boxes = torch.tensor([[[5, 10, 25, 50], [30, 5, 44, 60], [46, 20, 60, 40]], [[0, 0, 17, 64], [70, 8, 96, 64], [0] * 4]])
+    boxes = torch.tensor(
+        [[[5, 10, 25, 50], [30, 5, 44, 60], [46, 20, 60, 40]], [[0, 0, 17, 64], [70, 8, 96, 64], [0] * 4]]
+    )
     targets = Targets(boxes.float(), torch.tensor([[3, 0, 3], [9, 1, -1]]))
     detections = Oracle(10, targets).detect(torch.zeros(2, 3, 64, 96, dtype=torch.uint8))
     for found, true_boxes, true_labels in zip(detections, targets.boxes, targets.labels, strict=True):

@@ -63,7 +63,9 @@ def test_focal_loss_is_least_for_the_truth() -> None:
     assert center_focal_loss(-right, heatmap) > 10
     assert center_focal_loss(torch.full_like(heatmap, -12.0), torch.zeros_like(heatmap)) < 1e-3  # an empty image
     # By hand: one centre at logit 0 costs (1/2)^2 log 2, one background cell at logit 0 likewise.
-    assert center_focal_loss(torch.zeros(1, 1, 2), torch.tensor([[[1.0, 0.0]]])) == pytest.approx(0.5 * 0.6931, abs=1e-3)
+    assert center_focal_loss(torch.zeros(1, 1, 2), torch.tensor([[[1.0, 0.0]]])) == pytest.approx(
+        0.5 * 0.6931, abs=1e-3
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,96 @@
+"""What is exported reads what was trained."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from datagen.imagecaptcha import ImageCaptchaRenderer
+from datagen.kcaptcha import kcaptcha
+from datagen.mixture import Mixture, RenderedText
+from datagen.text import TextSampler
+from detector.charset import NAMED_CHARSETS, Charset
+from detector.images import network_width, resize
+from detector.models.center import CenterDetector
+from detector.reader import Reader
+from detector.reading import ReadingOptions, read
+from detector.training.data import NetworkInput
+from detector.training.export import load_weights, reader_settings, save_weights
+
+DEFAULT = Path(__file__).parents[2] / "detector" / "weights" / "default"
+ALNUM = NAMED_CHARSETS["alnum"]
+
+
+def mixed_images(count: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """Captchas of both families, lengths 1 to 12 and many sizes; every tenth image is empty."""
+    family = Mixture(
+        [
+            RenderedText(ImageCaptchaRenderer(width, height), TextSampler(ALNUM, 1, longest))
+            for width, height, longest in ((160, 60, 8), (100, 40, 4), (320, 90, 12))
+        ]
+        + [RenderedText(kcaptcha("original", {"overflow": "widen"}), TextSampler(ALNUM, 1, 12))],
+        [3, 1, 1, 3],
+    )
+    for index in range(count):
+        rng = np.random.default_rng((77, index))
+        if index % 10 == 9:
+            height, width = rng.integers(20, 100), rng.integers(20, 400)
+            yield np.full((height, width, 3), rng.integers(256), np.uint8)
+        else:
+            yield family.sample(rng).image
+
+
+def test_torch_and_onnx_read_the_same_strings() -> None:
+    reader = Reader("default", threads=1)
+    state = load_file(DEFAULT / "model.safetensors")
+    model = CenterDetector(len(reader.charset), width=state["predict.weight"].shape[1])
+    load_weights(model, DEFAULT / "model.safetensors", reader.charset)
+    model.eval()
+    settings = reader.settings = replace(reader.settings, second_look_gap=0.0)  # one look each
+    by_width: dict[int, list[npt.NDArray[np.uint8]]] = {}
+    for image in mixed_images(1000):
+        width = network_width(image.shape[:2], settings.height, settings.width_multiple, settings.max_width)
+        by_width.setdefault(width, []).append(image)
+    different, empty = [], 0
+    for width, images in by_width.items():
+        pixels = np.stack([resize(image, settings.height, width) for image in images])  # [N, H, W, 3]
+        for image, detections in zip(images, model.detect(torch.from_numpy(pixels).permute(0, 3, 1, 2)), strict=True):
+            by_torch = read(detections, reader.charset, reader.options).text
+            by_onnx = reader.read(image).text
+            empty += by_onnx == ""
+            if by_torch != by_onnx:
+                different.append((by_torch, by_onnx))
+    assert not different
+    assert 90 <= empty < 200  # the empty images were read, and the others were not all empty
+
+
+def test_a_network_of_another_charset_or_shape_is_refused(tmp_path: Path) -> None:
+    digits = Charset("digits")
+    small = CenterDetector(10, width=16)
+    save_weights(tmp_path, small, reader_settings(digits, NetworkInput(), ReadingOptions()), {"name": "small"})
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(ValueError, match="charset"):
+        load_weights(CenterDetector(26, width=16), path, Charset("lower"))
+    with pytest.raises(ValueError, match="same model options"):
+        load_weights(CenterDetector(10, width=32), path, digits)
+    load_weights(CenterDetector(10, width=16), path, digits)
+    assert Reader(tmp_path).charset.characters == digits.characters
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_export_leaves_the_network_as_it_was(tmp_path: Path) -> None:
+    model = CenterDetector(10, width=16).train()
+    save_weights(tmp_path, model, reader_settings(Charset("digits"), NetworkInput(), ReadingOptions()), {})
+    assert model.training
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in DEFAULT.parent.iterdir() if path.is_dir()))
+def test_bundled_weights_are_small_and_whole(name: str) -> None:
+    folder = DEFAULT.parent / name
+    assert {path.name for path in folder.iterdir()} == {"model.onnx", "model.safetensors", "card.json"}
+    assert (folder / "model.onnx").stat().st_size <= 5_000_000
