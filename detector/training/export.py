@@ -5,33 +5,44 @@ from __future__ import annotations
 import json
 import logging
 import os
+import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
-from safetensors.torch import load_file, save_file
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from detector.charset import Charset
-from detector.reader import METADATA_KEY
+from detector.images import to_network
+from detector.reader import METADATA_KEY, NetworkSettings
 from detector.reading import ReadingOptions
 from detector.training.data import NetworkInput
 
+SECOND_LOOK_GAP = 20.0
+"""Text whose centres come closer than this many pixels is read again at twice the width: see docs/reading.md."""
 
-def reader_settings(charset: Charset, network: NetworkInput, reading: ReadingOptions) -> dict[str, Any]:
-    """What a reader must know of a network; kept in the metadata of its ONNX file."""
-    return {
-        "charset": charset.characters,
-        "height": network.height,
-        "width_multiple": network.width_multiple,
-        "max_width": network.max_width,
-        "score_thresh": reading.score_thresh,
-        "overlap_thresh": reading.overlap_thresh,
-        "second_look_gap": 0.0,
-    }
+
+def reader_settings(charset: Charset, network: NetworkInput, reading: ReadingOptions) -> NetworkSettings:
+    """What a reader must know of a network."""
+    return NetworkSettings(
+        charset=charset.characters,
+        height=network.height,
+        width_multiple=network.width_multiple,
+        max_width=network.max_width,
+        score_thresh=reading.score_thresh,
+        overlap_thresh=reading.overlap_thresh,
+        second_look_gap=SECOND_LOOK_GAP,
+    )
 
 
 class _FromPixels(nn.Module):
@@ -47,7 +58,7 @@ class _FromPixels(nn.Module):
         return boxes, scores, probs
 
 
-def to_onnx(model: nn.Module, settings: Mapping[str, Any]) -> onnx.ModelProto:
+def to_onnx(model: nn.Module, settings: NetworkSettings) -> onnx.ModelProto:
     """Exports a network with its decoding: peaks, top k and softmax are part of the graph, for any batch and width.
 
     Args:
@@ -56,10 +67,10 @@ def to_onnx(model: nn.Module, settings: Mapping[str, Any]) -> onnx.ModelProto:
     """
     was_training = model.training
     wrapped = _FromPixels(model).eval().cpu()
-    multiple = settings["width_multiple"]
-    images = torch.zeros(2, settings["height"], 8 * multiple, 3, dtype=torch.uint8)
+    multiple = settings.width_multiple
+    images = torch.zeros(2, settings.height, 8 * multiple, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch")
-    steps = torch.export.Dim("steps", max=settings["max_width"] // multiple)
+    steps = torch.export.Dim("steps", max=settings.max_width // multiple)
     shapes = {"images": {0: batch, 2: multiple * steps}}
     for name in ("torch.onnx", "onnx_ir", "onnxscript"):  # they report every pass
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -79,37 +90,74 @@ def to_onnx(model: nn.Module, settings: Mapping[str, Any]) -> onnx.ModelProto:
     proto: onnx.ModelProto = program.model_proto
     del proto.metadata_props[:]
     entry = proto.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, json.dumps(dict(settings))
+    entry.key, entry.value = METADATA_KEY, json.dumps(asdict(settings))
     return proto
 
 
-def save_weights(folder: str | Path, model: nn.Module, settings: Mapping[str, Any], card: Mapping[str, Any]) -> None:
-    """Writes `model.onnx`, `model.safetensors` and `card.json` into a folder, each whole or not at all.
+def to_int8(
+    proto: onnx.ModelProto, images: Iterable[npt.NDArray[np.uint8]], settings: NetworkSettings
+) -> onnx.ModelProto:
+    """Quantises an exported network: weights and activations of all convolutions but the last to 8 bits.
+
+    Post-training static quantisation (Krishnamoorthi, arXiv:1806.08342) by ONNX Runtime.
+
+    Args:
+        proto: what `to_onnx` gave.
+        images: typical images, uint8 [H, W, 3], from which the ranges of the activations are taken; a few hundred.
+        settings: of `proto`.
+    """
+    size = settings.height, settings.width_multiple, settings.max_width
+    calibration = _Calibration(to_network(image, *size)[None] for image in images)  # [1, H, W, 3] each
+    with tempfile.TemporaryDirectory() as folder:
+        source, prepared, result = (f"{folder}/{name}.onnx" for name in ("source", "prepared", "result"))
+        onnx.save(proto, source)
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        convolutions = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"]
+        quantize_static(
+            prepared, result, calibration, per_channel=True, nodes_to_quantize=convolutions[:-1],
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+        )  # fmt: skip
+        quantized = onnx.load(result)
+    del quantized.metadata_props[:]
+    quantized.metadata_props.extend(proto.metadata_props)
+    return quantized
+
+
+class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # untyped package
+    def __init__(self, batches: Iterable[npt.NDArray[np.uint8]]) -> None:
+        self.batches = iter(batches)
+
+    def get_next(self) -> dict[str, npt.NDArray[np.uint8]] | None:
+        batch = next(self.batches, None)
+        return None if batch is None else {"images": batch}
+
+
+def save_weights(folder: str | Path, proto: onnx.ModelProto, card: Mapping[str, Any]) -> None:
+    """Writes `model.onnx` and `card.json`, each whole or not at all.
 
     Args:
         folder: made where it is missing.
-        model: the network.
-        settings: see `to_onnx`.
+        proto: what `to_onnx` or `to_int8` gave.
         card: facts for people: data, images seen, recipe, accuracy, licence.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    proto = to_onnx(model, settings)
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    _replace(folder / "model.onnx", lambda path: onnx.save(proto, path))
-    _replace(folder / "model.safetensors", lambda path: save_file(state, path, {"charset": settings["charset"]}))
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_whole(Path(folder) / "model.onnx", proto.SerializeToString())
     text = json.dumps(dict(card), indent=2, ensure_ascii=False) + "\n"
-    _replace(folder / "card.json", lambda path: Path(path).write_text(text, encoding="utf-8"))
+    write_whole(Path(folder) / "card.json", text.encode())
 
 
-def load_weights(model: nn.Module, path: str | Path, charset: Charset) -> None:
-    """Loads `model.safetensors` into a network.
+def save_parameters(path: str | Path, model: nn.Module, charset: Charset) -> None:
+    """Writes a network's parameters as safetensors, to start other trainings from."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    write_whole(Path(path), save(state, {"charset": charset.characters}))
+
+
+def load_parameters(model: nn.Module, path: str | Path, charset: Charset) -> None:
+    """Loads into a network what `save_parameters` wrote.
 
     Raises:
         ValueError: if the weights were trained for another charset or network.
     """
-    from safetensors import safe_open
-
     with safe_open(path, "pt") as file:
         stored = (file.metadata() or {}).get("charset")
     if stored != charset.characters:
@@ -122,7 +170,8 @@ def load_weights(model: nn.Module, path: str | Path, charset: Charset) -> None:
         ) from error
 
 
-def _replace(path: Path, write: Any) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file under a temporary name and renames it."""
     temporary = path.with_name(path.name + ".tmp")
-    write(str(temporary))
+    temporary.write_bytes(content)
     os.replace(temporary, path)

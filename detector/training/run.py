@@ -15,11 +15,20 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from detector.evaluation.benchmark import LabelledImage, evaluate
+from detector.evaluation.metrics import StringMatchResult
 from detector.reader import Reader
 from detector.training.data import CaptchaData, OnlineSource, Source
-from detector.training.export import load_weights, reader_settings, save_weights
+from detector.training.export import (
+    load_parameters,
+    reader_settings,
+    save_parameters,
+    save_weights,
+    to_int8,
+    to_onnx,
+)
 from detector.training.task import METRICS_KEY, CaptchaTask
 
+CALIBRATION_COUNT = 300  # validation images that int8 takes its ranges from
 TEST_SEED = 900_002  # of the images that a run is judged by in the end; no source trains or validates on it
 
 
@@ -74,21 +83,41 @@ def _finish(
     state = torch.load(checkpoint, map_location="cpu", weights_only=False)
     task.load_state_dict(state["state_dict"])
     settings = reader_settings(task.charset, data.network, task.reading)
-    card = _card(config, task, state)
-    save_weights(run_dir, task.model, settings, card)
-    test = replace(data.val_source, seed=TEST_SEED) if isinstance(data.val_source, OnlineSource) else data.val_source
-    images = _labelled(test, config.test_count)
-    result = evaluate("test", Reader(run_dir, threads=config.threads), images, charset=task.charset.characters)
-    low, high = result.strings.intervals["exact_match"]
-    card["accuracy"] = {"exact_match": result.strings.exact_match, "interval_95": [low, high], "images": len(images)}
-    save_weights(run_dir, task.model, settings, card)
+    save_parameters(run_dir / "model.safetensors", task.model, task.charset)
+    proto = to_onnx(task.model, settings)
+    calibration = (data.val_source(index).image for index in range(CALIBRATION_COUNT))
+    test = _labelled(_test_source(data.val_source), config.test_count)
+    facts = _card(config, task, state)
+    exact_match = 0.0
+    for folder, exported in ((run_dir / "int8", to_int8(proto, calibration, settings)), (run_dir, proto)):
+        save_weights(folder, exported, facts)
+        strings = evaluate("test", Reader(folder, threads=1), test, charset=task.charset.characters).strings
+        save_weights(folder, exported, facts | {"accuracy": _accuracy(strings)})
+        low, high = strings.intervals["exact_match"]
+        print(
+            f"exact match {strings.exact_match:.2%} (95 % interval {low:.2%} to {high:.2%}) "
+            f"of {folder}/model.onnx on {len(test)} images that the run has not seen"
+        )
+        exact_match = strings.exact_match
     if interrupted:
         print(f"Interrupted: `python train.py resume={run_dir}` goes on after epoch {state['epoch'] + 1}.")
-    print(
-        f"exact match {result.strings.exact_match:.2%} (95 % interval {low:.2%} to {high:.2%}) on {len(images)} images "
-        f"that the run has not seen\nRead an image with: python infer.py IMAGE --weights {run_dir}"
-    )
-    return result.strings.exact_match
+    print(f"Read an image with: python infer.py IMAGE --weights {run_dir}")
+    return exact_match
+
+
+def _accuracy(strings: StringMatchResult) -> dict[str, Any]:
+    names = ("exact_match", "exact_match_nocase", "exact_match_lookalikes")
+    return {
+        "images": strings.count,
+        **{name: round(getattr(strings, name), 5) for name in names},
+        "intervals_95": {name: [round(bound, 5) for bound in strings.intervals[name]] for name in names},
+        "cer": round(strings.cer, 5),
+    }
+
+
+def _test_source(val_source: Source) -> Source:
+    """Samples of their own where they are drawn; a data set on disk is tested on what it is validated on."""
+    return replace(val_source, seed=TEST_SEED) if isinstance(val_source, OnlineSource) else val_source
 
 
 def _labelled(source: Source, count: int) -> list[LabelledImage]:
@@ -115,7 +144,7 @@ def build_task(config: DictConfig, data: CaptchaData) -> CaptchaTask:
     """Makes the task with a fresh network, or with one that starts from the weights of `config.init`."""
     model: nn.Module = instantiate(config.model)(num_classes=len(data.charset))
     if config.init is not None:
-        load_weights(model, Path(config.init) / "model.safetensors", data.charset)
+        load_parameters(model, Path(config.init) / "model.safetensors", data.charset)
     task: CaptchaTask = instantiate(config.task)(model=model, charset=data.charset)
     return task
 

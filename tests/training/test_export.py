@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -20,7 +21,14 @@ from detector.models.center import CenterDetector
 from detector.reader import Reader
 from detector.reading import ReadingOptions, read
 from detector.training.data import NetworkInput
-from detector.training.export import load_weights, reader_settings, save_weights
+from detector.training.export import (
+    load_parameters,
+    reader_settings,
+    save_parameters,
+    save_weights,
+    to_int8,
+    to_onnx,
+)
 
 DEFAULT = Path(__file__).parents[2] / "detector" / "weights" / "default"
 ALNUM = NAMED_CHARSETS["alnum"]
@@ -49,7 +57,7 @@ def test_torch_and_onnx_read_the_same_strings() -> None:
     reader = Reader("default", threads=1)
     state = load_file(DEFAULT / "model.safetensors")
     model = CenterDetector(len(reader.charset), width=state["predict.weight"].shape[1])
-    load_weights(model, DEFAULT / "model.safetensors", reader.charset)
+    load_parameters(model, DEFAULT / "model.safetensors", reader.charset)
     model.eval()
     settings = reader.settings = replace(reader.settings, second_look_gap=0.0)  # one look each
     by_width: dict[int, list[npt.NDArray[np.uint8]]] = {}
@@ -69,28 +77,42 @@ def test_torch_and_onnx_read_the_same_strings() -> None:
     assert 90 <= empty < 200  # the empty images were read, and the others were not all empty
 
 
-def test_a_network_of_another_charset_or_shape_is_refused(tmp_path: Path) -> None:
-    digits = Charset("digits")
-    small = CenterDetector(10, width=16)
-    save_weights(tmp_path, small, reader_settings(digits, NetworkInput(), ReadingOptions()), {"name": "small"})
-    path = tmp_path / "model.safetensors"
+def test_parameters_of_another_charset_or_shape_are_refused(tmp_path: Path) -> None:
+    digits, path = Charset("digits"), tmp_path / "model.safetensors"
+    save_parameters(path, CenterDetector(10, width=16), digits)
     with pytest.raises(ValueError, match="charset"):
-        load_weights(CenterDetector(26, width=16), path, Charset("lower"))
+        load_parameters(CenterDetector(26, width=16), path, Charset("lower"))
     with pytest.raises(ValueError, match="same model options"):
-        load_weights(CenterDetector(10, width=32), path, digits)
-    load_weights(CenterDetector(10, width=16), path, digits)
-    assert Reader(tmp_path).charset.characters == digits.characters
-    assert not list(tmp_path.glob("*.tmp"))
+        load_parameters(CenterDetector(10, width=32), path, digits)
+    load_parameters(CenterDetector(10, width=16), path, digits)
 
 
-def test_export_leaves_the_network_as_it_was(tmp_path: Path) -> None:
+def test_an_export_knows_its_charset_and_leaves_the_network_as_it_was(tmp_path: Path) -> None:
     model = CenterDetector(10, width=16).train()
-    save_weights(tmp_path, model, reader_settings(Charset("digits"), NetworkInput(), ReadingOptions()), {})
+    settings = reader_settings(Charset("digits"), NetworkInput(height=32), ReadingOptions(score_thresh=0.3))
+    save_weights(tmp_path, to_onnx(model, settings), {"name": "small"})
     assert model.training
+    assert Reader(tmp_path).settings == settings
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["card.json", "model.onnx"]
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in DEFAULT.parent.iterdir() if path.is_dir()))
-def test_bundled_weights_are_small_and_whole(name: str) -> None:
+def test_int8_is_smaller_and_reads_nearly_the_same(tmp_path: Path) -> None:
+    reader = Reader("default", threads=1)
+    proto = onnx.load(DEFAULT / "model.onnx")
+    save_weights(tmp_path, to_int8(proto, mixed_images(60), reader.settings), {})
+    assert (tmp_path / "model.onnx").stat().st_size < 0.4 * (DEFAULT / "model.onnx").stat().st_size
+    int8 = Reader(tmp_path, threads=1)
+    assert int8.settings == reader.settings
+    images = list(mixed_images(100))
+    agreed = sum(reader.read(image).text == int8.read(image).text for image in images)
+    assert agreed >= 85  # tests/training: both are measured by their cards; this catches a broken graph
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [("default", {"model.onnx", "model.safetensors", "card.json"}), ("fast", {"model.onnx", "card.json"})],
+)
+def test_bundled_weights_are_whole(name: str, files: set[str]) -> None:
     folder = DEFAULT.parent / name
-    assert {path.name for path in folder.iterdir()} == {"model.onnx", "model.safetensors", "card.json"}
+    assert {path.name for path in folder.iterdir()} == files
     assert (folder / "model.onnx").stat().st_size <= 5_000_000

@@ -1,0 +1,132 @@
+"""Makes the pictures of the documentation, docs/images/*.png: `python docs/make_pictures.py`.
+
+- readings.png: what the bundled weights read in every other file of samples/, drawn by `infer.py --draw`.
+- families.png: samples of every family, with the boxes that their generators know.
+- augmentations.png: one captcha, and what the augmentation of data sets on disk makes of it.
+- targets.png: a captcha, the centre heatmap that the network learns, and the cells that learn class and box.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+import datagen.__main__
+import infer
+from datagen.dataset_writer import contact_sheet
+from datagen.imagecaptcha import ImageCaptchaRenderer
+from datagen.sample import CaptchaSample
+from detector.charset import Charset
+from detector.models.center import STRIDE_HW
+from detector.training.augment import Augmentation
+from detector.training.data import NetworkInput, collate
+from detector.training.targets import draw_center_targets
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "docs" / "images"
+FAMILIES = (
+    "imagecaptcha",
+    "imagecaptcha_digits4",
+    "imagecaptcha_upper4",
+    "kcaptcha_generator",
+    "kcaptcha_gnuboard",
+    "kcaptcha_original",
+)
+GAP = 12
+
+
+def readings() -> Image.Image:
+    """Every other picture that `python infer.py samples --draw DIR` writes, in the order of the files."""
+    with tempfile.TemporaryDirectory() as folder:
+        infer.main([str(ROOT / "samples"), "--draw", folder])
+        drawn = [Image.open(file).convert("RGB") for file in sorted(Path(folder).glob("*.png"))[::2]]
+    return in_rows(drawn, width=1000)
+
+
+def families(count: int = 6) -> Image.Image:
+    """The first samples of each family, drawn by `python -m datagen family=NAME count=6 sheet=FILE`."""
+    sheets = []
+    with tempfile.TemporaryDirectory() as folder:
+        for family in FAMILIES:
+            file = Path(folder) / f"{family}.png"
+            datagen.__main__.main([f"family={family}", f"count={count}", f"sheet={file}"])
+            sheets += [title(family), Image.open(file).convert("RGB")]
+    stack = in_rows(sheets, width=max(sheet.width for sheet in sheets))
+    return stack.resize((stack.width // 2, stack.height // 2), Image.Resampling.LANCZOS)
+
+
+def augmentations(count: int = 11) -> Image.Image:
+    """A captcha and its augmented versions."""
+    rng = np.random.default_rng(1)
+    sample = ImageCaptchaRenderer().draw("Cap7cha", rng)
+    augmentation, shown = Augmentation(), [sample]
+    for _ in range(count):
+        image, boxes = augmentation(sample.image, sample.boxes, rng)
+        shown.append(CaptchaSample(image, sample.text, boxes))
+    return contact_sheet(shown, columns=4, scale=1)
+
+
+def targets(scale: int = 4) -> Image.Image:
+    """What the network sees of a captcha, the heatmap it learns, and the cells that learn class and box."""
+    network = NetworkInput()
+    sample = ImageCaptchaRenderer().draw("tar9eT", np.random.default_rng(1))
+    batch = collate([sample], Charset("alnum"), (network.height, network.width(sample)))
+    height, width = batch.images.shape[2:]
+    drawn = draw_center_targets(batch.targets, (height // STRIDE_HW[0], width // STRIDE_HW[1]), STRIDE_HW)
+    size = (width * scale, height * scale)
+    picture = Image.fromarray(batch.images[0].permute(1, 2, 0).contiguous().numpy())
+    picture = picture.resize(size, Image.Resampling.LANCZOS)
+    pen = ImageDraw.Draw(picture)
+    for box in (batch.targets.boxes[0] * scale).tolist():
+        pen.rectangle(box, outline="red", width=2)
+    return in_rows([picture, grid(drawn.heatmap[0], size), grid(drawn.weights[0] > 0, size)], width=size[0])
+
+
+def grid(values: torch.Tensor, size: tuple[int, int]) -> Image.Image:
+    """Shows a map [h, w] of values in [0, 1] as dark cells of a picture of `size`, with lines between the cells."""
+    picture = Image.fromarray((255 * (1 - values.float())).to(torch.uint8).numpy()).convert("RGB")
+    picture = picture.resize(size, Image.Resampling.NEAREST)
+    pen = ImageDraw.Draw(picture)
+    rows, columns = values.shape
+    for row in range(rows + 1):
+        pen.line((0, row * size[1] // rows, size[0], row * size[1] // rows), fill="lightgrey")
+    for column in range(columns + 1):
+        pen.line((column * size[0] // columns, 0, column * size[0] // columns, size[1]), fill="lightgrey")
+    return picture
+
+
+def title(text: str) -> Image.Image:
+    """A line of text."""
+    line = Image.new("RGB", (800, 36), "white")
+    ImageDraw.Draw(line).text((4, 18), text, fill="black", font=ImageFont.load_default(size=28), anchor="lm")
+    return line
+
+
+def in_rows(pictures: Sequence[Image.Image], width: int) -> Image.Image:
+    """Sets pictures side by side, like words, in rows of at most `width` pixels."""
+    corners, x, y, row_height = [], 0, 0, 0
+    for picture in pictures:
+        if x and x + picture.width > width:
+            x, y, row_height = 0, y + row_height + GAP, 0
+        corners.append((x, y))
+        x, row_height = x + picture.width + GAP, max(row_height, picture.height)
+    page = Image.new("RGB", (width, y + row_height), "white")
+    for picture, corner in zip(pictures, corners, strict=True):
+        page.paste(picture, corner)
+    return page
+
+
+def main() -> None:
+    """Makes all of them."""
+    IMAGES.mkdir(exist_ok=True)
+    for make in (readings, families, augmentations, targets):
+        make().quantize(dither=Image.Dither.NONE).save(IMAGES / f"{make.__name__}.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()
