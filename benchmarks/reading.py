@@ -1,8 +1,8 @@
 """How fast images are read: `python benchmarks/reading.py`.
 
-PNG bytes to string by `Reader.read` and, where the `[peers]` extra is installed, by the
-`classification` of ddddocr: the same images in turns in one process, one thread each, drawn by the `captcha` package
-itself. Also the time from the start of `infer.py` to its text, and sizes on disk.
+PNG bytes to string by `Reader.read` with each of the weights and, where the `[peers]` extra is installed, by the
+`classification` of ddddocr: the same images in one process, one thread each, in short turns, drawn by the `captcha`
+package itself. Also the time from the start of `infer.py` to its text, and sizes on disk.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ from detector.charset import resolve_charset
 from detector.reader import Reader, find_weights
 
 ROOT = Path(__file__).resolve().parent.parent
-WARM_UP = 10
+TURN = 10  # images that one function reads before the next has its turn
 
 
 def main() -> None:
     """Measures and prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", default="default")
+    parser.add_argument("--weights", nargs="+", default=["default", "fast"])
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--length", type=int, default=4, help="characters per image")
     parser.add_argument("--starts", type=int, default=7, help="how often to start infer.py")
     parser.add_argument("--install-size", action="store_true", help="install into an empty folder and weigh it")
     args = parser.parse_args()
-    images = draw(args.images + WARM_UP, args.length)
+    images = draw(args.images, args.length)
     figures: dict[str, float] = latencies(images, readers(args.weights))
-    figures["infer_start_to_text_s"] = start_to_text(images[0], args.weights, args.starts)
-    figures["onnx_mb"] = find_weights(args.weights).stat().st_size / 1e6
+    for weights in args.weights:
+        figures[f"{weights}_infer_start_to_text_s"] = start_to_text(images[0], weights, args.starts)
+        figures[f"{weights}_onnx_mb"] = find_weights(weights).stat().st_size / 1e6
     if args.install_size:
         figures |= install_sizes()
     print(json.dumps({name: round(value, 3) for name, value in figures.items()}, indent=2))
@@ -56,9 +57,9 @@ def draw(count: int, length: int) -> list[bytes]:
     return [painter.generate(text).getvalue() for text in texts]
 
 
-def readers(weights: str) -> dict[str, Callable[[bytes], object]]:
+def readers(weights: list[str]) -> dict[str, Callable[[bytes], object]]:
     """What to compare: functions from PNG bytes to a string, each on one thread."""
-    found: dict[str, Callable[[bytes], object]] = {"reader": Reader(weights, threads=1).read}
+    found: dict[str, Callable[[bytes], object]] = {name: Reader(name, threads=1).read for name in weights}
     if importlib.util.find_spec("ddddocr"):
         found["ddddocr"] = one_threaded_ddddocr()
     return found
@@ -77,19 +78,21 @@ def one_threaded_ddddocr() -> Callable[[bytes], object]:
 
 
 def latencies(images: list[bytes], functions: dict[str, Callable[[bytes], object]]) -> dict[str, float]:
-    """Median milliseconds per image of each function, taking turns image by image, and how their times compare."""
+    """Median milliseconds per image of each function, in turns of `TURN` images, and how their times compare."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for place, image in enumerate(images):
+    for start in range(0, len(images), TURN):
         for name, function in functions.items():
-            start = time.perf_counter()
-            function(image)
-            if place >= WARM_UP:
-                seconds[name].append(time.perf_counter() - start)
-    figures = {f"{name}_ms": 1e3 * statistics.median(times) for name, times in seconds.items()}
-    ours = figures["reader_ms"]
-    return figures | {
-        f"times_faster_than_{name}": figures[f"{name}_ms"] / ours for name in functions if name != "reader"
-    }
+            function(images[start])  # brings the network back into the caches
+            for image in images[start : start + TURN]:
+                begin = time.perf_counter()
+                function(image)
+                seconds[name].append(time.perf_counter() - begin)
+    milliseconds = {name: 1e3 * statistics.median(times) for name, times in seconds.items()}
+    figures = {f"{name}_ms": value for name, value in milliseconds.items()}
+    peer = milliseconds.pop("ddddocr", None)
+    if peer is not None:
+        figures |= {f"{name}_times_faster_than_ddddocr": peer / value for name, value in milliseconds.items()}
+    return figures
 
 
 def start_to_text(image: bytes, weights: str, starts: int) -> float:

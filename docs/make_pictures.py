@@ -1,6 +1,6 @@
 """Makes the pictures of the documentation, docs/images/*.png: `python docs/make_pictures.py`.
 
-- readings.png: what the bundled weights read in every other file of samples/, drawn by `infer.py --draw`.
+- readings.png: what the bundled weights read in some of samples/, drawn by `infer.py --draw`.
 - families.png: samples of every family, with the boxes that their generators know.
 - augmentations.png: one captcha, and what the augmentation of data sets on disk makes of it.
 - targets.png: a captcha, the centre heatmap that the network learns, and the cells that learn class and box.
@@ -37,15 +37,26 @@ FAMILIES = (
     "kcaptcha_gnuboard",
     "kcaptcha_original",
 )
+# One of each length and kind, whether it is read right or not.
+READ = (
+    "imagecaptcha-01.png",
+    "imagecaptcha-04.png",
+    "imagecaptcha-wide-02.png",
+    "imagecaptcha-wide-05.png",
+    "kcaptcha-generator-03.png",
+    "kcaptcha-gnuboard-02.png",
+    "kcaptcha-original-01.jpg",
+    "kcaptcha-original-wide-02.jpg",
+)
 GAP = 12
 
 
 def readings() -> Image.Image:
-    """Every other picture that `python infer.py samples --draw DIR` writes, in the order of the files."""
+    """The pictures that `python infer.py FILE... --draw DIR` writes."""
     with tempfile.TemporaryDirectory() as folder:
-        infer.main([str(ROOT / "samples"), "--draw", folder])
-        drawn = [Image.open(file).convert("RGB") for file in sorted(Path(folder).glob("*.png"))[::2]]
-    return in_rows(drawn, width=1000)
+        infer.main([*(str(ROOT / "samples" / file) for file in READ), "--draw", folder])
+        drawn = [Image.open(Path(folder) / f"{Path(file).stem}.png").convert("RGB") for file in READ]
+    return in_rows(drawn, width=4 * 330 + 3 * GAP)
 
 
 def families(count: int = 6) -> Image.Image:

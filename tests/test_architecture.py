@@ -101,8 +101,8 @@ HOUSE = {
     ),
     # torch to ONNX
     "detector/training/export.py": Room(
-        "detector/records.py detector/charset.py detector/reading.py detector/reader.py detector/training/data.py",
-        "numpy torch onnx safetensors",
+        "detector/charset.py detector/images.py detector/reading.py detector/reader.py detector/training/data.py",
+        "numpy torch onnx onnxruntime safetensors",
     ),
     # a whole run: train, export, measure what was exported
     "detector/training/run.py": Room(
@@ -116,6 +116,13 @@ HOUSE = {
         "datagen/sample.py datagen/dataset_writer.py detector/charset.py detector/reader.py "
         "detector/evaluation/benchmark.py detector/evaluation/report.py",
         "hydra omegaconf",
+    ),
+    # draws the pictures of the documentation
+    "docs/*.py": Room(
+        "datagen/__main__.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/sample.py detector/charset.py "
+        "detector/models/*.py detector/training/augment.py detector/training/data.py detector/training/targets.py "
+        "infer.py",
+        "numpy PIL torch",
     ),
     # measure the finished house, against others too
     "benchmarks/*.py": Room(
