@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import TQDMProgressBar, WeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
@@ -141,6 +141,16 @@ def ema(decay: float) -> WeightAveraging:
             torch._foreach_copy_(averaged, current)
 
     return WeightAveraging(multi_avg_fn=average, use_buffers=True)
+
+
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar without the version of the logger, which says nothing here."""
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, int | str | float | Any]:
+        """The figures behind the bar."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
 
 
 class EpochReport(L.Callback):
