@@ -116,6 +116,7 @@ def to_int8(
         quantize_static(
             prepared, result, calibration, per_channel=True, nodes_to_quantize=convolutions[:-1],
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            reduce_range=True,  # processors without VNNI add products in 16 bits, which 8-bit weights would overflow
         )  # fmt: skip
         quantized = onnx.load(result)
     del quantized.metadata_props[:]
@@ -161,7 +162,9 @@ def load_parameters(model: nn.Module, path: str | Path, charset: Charset) -> Non
     with safe_open(path, "pt") as file:
         stored = (file.metadata() or {}).get("charset")
     if stored != charset.characters:
-        raise ValueError(f"{path} is for the charset {stored!r}, not {charset.characters!r}: set charset={stored!r}")
+        raise ValueError(
+            f"{path} is for the charset {stored!r}, not {charset.characters!r}: set charset.characters={stored!r}"
+        )
     try:
         model.load_state_dict(load_file(path))
     except RuntimeError as error:

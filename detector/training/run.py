@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
@@ -47,6 +49,7 @@ def train_and_export(config: DictConfig, run_dir: Path) -> float:
     """
     resume = config.resume is not None
     config = _load_config(run_dir) if resume else _save_config(config, run_dir)
+    _quieten()
     L.seed_everything(config.seed, workers=True, verbose=False)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -63,6 +66,14 @@ def train_and_export(config: DictConfig, run_dir: Path) -> float:
         print(f"Interrupted before the end of the first epoch: {run_dir} holds no checkpoint.")
         return 0.0
     return _finish(config, run_dir, checkpoint, task, data, interrupted)
+
+
+def _quieten() -> None:
+    """Keeps Lightning's advertisements, and warnings that are about its own code, out of the user's way."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (".*isinstance.treespec, LeafSpec.*", "Checkpoint directory .* exists and is not empty"):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def _fit(trainer: L.Trainer, task: CaptchaTask, data: CaptchaData, checkpoint: Path | None) -> bool:
@@ -88,6 +99,7 @@ def _finish(
     calibration = (data.val_source(index).image for index in range(CALIBRATION_COUNT))
     test = _labelled(_test_source(data.val_source), config.test_count)
     facts = _card(config, task, state)
+    seen = "unseen" if isinstance(data.val_source, OnlineSource) else "validation"
     exact_match = 0.0
     for folder, exported in ((run_dir / "int8", to_int8(proto, calibration, settings)), (run_dir, proto)):
         save_weights(folder, exported, facts)
@@ -96,7 +108,7 @@ def _finish(
         low, high = strings.intervals["exact_match"]
         print(
             f"exact match {strings.exact_match:.2%} (95 % interval {low:.2%} to {high:.2%}) "
-            f"of {folder}/model.onnx on {len(test)} images that the run has not seen"
+            f"of {folder}/model.onnx on {len(test)} {seen} images"
         )
         exact_match = strings.exact_match
     if interrupted:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import lightning as L
@@ -154,7 +156,14 @@ class ProgressBar(TQDMProgressBar):
 
 
 class EpochReport(L.Callback):
-    """Shows images/s in the progress bar and prints a line per epoch, so that a log file tells the story."""
+    """Shows images/s in the progress bar; prints and appends a line per epoch, so that a killed run leaves its story.
+
+    Args:
+        path: the file that gets a JSON object per epoch: epoch, step, images_seen, images_per_s and all metrics.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the clock."""
@@ -169,12 +178,17 @@ class EpochReport(L.Callback):
         pl_module.log("images_per_s", self.images_per_s, prog_bar=True, batch_size=1)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Prints the line."""
-        metrics = trainer.callback_metrics
-        if trainer.is_global_zero and "train/loss" in metrics:
-            print(
-                f"\nepoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {trainer.global_step}  "
-                f"loss {metrics['train/loss']:.3f}  val loss {metrics['val/loss']:.3f}  "
-                f"exact match {metrics['val/exact_match']:.4f}  {self.images_per_s:.0f} images/s",
-                flush=True,
-            )
+        """Writes the line."""
+        metrics = {name: round(float(value), 5) for name, value in trainer.callback_metrics.items()}
+        if not trainer.is_global_zero or "train/loss" not in metrics:
+            return
+        print(
+            f"\nepoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {trainer.global_step}  "
+            f"loss {metrics['train/loss']:.3f}  val loss {metrics['val/loss']:.3f}  "
+            f"exact match {metrics['val/exact_match']:.4f}  {self.images_per_s:.0f} images/s",
+            flush=True,
+        )
+        images_seen = self.images * (trainer.current_epoch + 1)
+        line = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "images_seen": images_seen} | metrics
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
