@@ -1,6 +1,6 @@
 """Trains a reader: `python train.py`, `python train.py experiment=flagship_gpu`, `python train.py -m seed=1,2,3`.
 
-A run's folder, runs/NAME/DATE, holds config.yaml, checkpoints, metrics (TensorBoard and JSON lines) and at the end the three
+A run's folder, runs/NAME/DATE, holds config.yaml, checkpoints, metrics (TensorBoard, JSON lines) and at the end the
 files of a weights folder, so that `python infer.py IMAGE --weights RUN_DIR` reads with it. `python train.py
 resume=RUN_DIR` continues a killed run from its last whole epoch.
 """
