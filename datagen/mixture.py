@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from datagen.sample import CaptchaSample, Family, Renderer
-from datagen.text import TextSampler
+from datagen.sample import CaptchaSample, Renderer
+
+T = TypeVar("T", covariant=True)
+
+
+class Sampler(Protocol[T]):
+    """Draws something at random."""
+
+    def sample(self, rng: np.random.Generator) -> T:
+        """Draws one."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -17,19 +27,19 @@ class RenderedText:
 
     Attributes:
         renderer: draws the strings.
-        text: draws the strings' characters.
+        text: draws the strings: a `TextSampler` or a mixture of them.
     """
 
     renderer: Renderer
-    text: TextSampler
+    text: Sampler[str]
 
     def sample(self, rng: np.random.Generator) -> CaptchaSample:
         """Draws one sample."""
         return self.renderer.draw(self.text.sample(rng), rng)
 
 
-class Mixture:
-    """A weighted mixture of families.
+class Mixture(Generic[T]):
+    """A weighted mixture of families, or of string samplers.
 
     Args:
         families: where samples come from.
@@ -39,12 +49,12 @@ class Mixture:
         ValueError: if there is no family, or the weights do not fit them.
     """
 
-    def __init__(self, families: Sequence[Family], weights: Sequence[float]) -> None:
+    def __init__(self, families: Sequence[Sampler[T]], weights: Sequence[float]) -> None:
         if not families or len(families) != len(weights) or min(weights) <= 0:
             raise ValueError(f"{len(families)} families need as many positive weights, not {list(weights)}")
         self.families = list(families)
         self.cumulative = np.cumsum(weights) / np.sum(weights)
 
-    def sample(self, rng: np.random.Generator) -> CaptchaSample:
+    def sample(self, rng: np.random.Generator) -> T:
         """Draws one sample of one family."""
         return self.families[int(np.searchsorted(self.cumulative, rng.random(), side="right"))].sample(rng)

@@ -37,6 +37,55 @@ HOUSE = {
     "datagen/kcaptcha.py": Room("datagen/sample.py datagen/fonts.py", "numpy PIL"),
     # pictures without a character
     "datagen/blank.py": Room("datagen/sample.py", "numpy cv2"),
+    # --- the universal generator
+    "datagen/universal/__init__.py": Room(),
+    # every knob
+    "datagen/universal/style.py": Room(),
+    # random decisions
+    "datagen/universal/dice.py": Room("", "numpy"),
+    "datagen/universal/noise.py": Room("", "numpy cv2"),
+    "datagen/universal/paint.py": Room("datagen/universal/style.py", "numpy cv2"),
+    "datagen/universal/warp.py": Room("datagen/universal/style.py datagen/universal/noise.py", "numpy cv2"),
+    # glyphs on the canvas
+    "datagen/universal/lettering.py": Room(
+        "datagen/fonts.py datagen/universal/style.py datagen/universal/noise.py datagen/universal/paint.py "
+        "datagen/universal/warp.py",
+        "numpy cv2",
+    ),
+    # background and clutter
+    "datagen/universal/page.py": Room(
+        "datagen/universal/style.py datagen/universal/noise.py datagen/universal/paint.py "
+        "datagen/universal/lettering.py",
+        "numpy cv2",
+    ),
+    # drawing to finished picture
+    "datagen/universal/camera.py": Room(
+        "datagen/universal/style.py datagen/universal/noise.py datagen/universal/page.py", "numpy cv2"
+    ),
+    # what a person can read
+    "datagen/universal/legibility.py": Room(
+        "datagen/universal/style.py datagen/universal/paint.py datagen/universal/warp.py "
+        "datagen/universal/lettering.py",
+        "numpy cv2",
+    ),
+    # where characters stand
+    "datagen/universal/layout.py": Room(
+        "datagen/fonts.py datagen/universal/style.py datagen/universal/dice.py datagen/universal/legibility.py"
+    ),
+    # draws styles
+    "datagen/universal/sampler.py": Room(
+        "datagen/fonts.py datagen/universal/style.py datagen/universal/dice.py datagen/universal/noise.py "
+        "datagen/universal/paint.py datagen/universal/layout.py",
+        "numpy",
+    ),
+    # draws pictures, on a CPU
+    "datagen/universal/cpu.py": Room(
+        "datagen/sample.py datagen/universal/style.py datagen/universal/paint.py datagen/universal/warp.py "
+        "datagen/universal/lettering.py datagen/universal/page.py datagen/universal/camera.py "
+        "datagen/universal/legibility.py datagen/universal/sampler.py",
+        "numpy cv2",
+    ),
+    # ---
     # takes renderers and families as they come: it need not import them
     "datagen/mixture.py": Room("datagen/sample.py datagen/text.py", "numpy"),
     # a split on disk
@@ -127,6 +176,7 @@ HOUSE = {
     # measure the finished house, against others too
     "benchmarks/*.py": Room(
         "datagen/sample.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/kcaptcha.py datagen/mixture.py "
+        "datagen/universal/sampler.py datagen/universal/cpu.py "
         "datagen/text.py datagen/__main__.py detector/__init__.py detector/charset.py detector/images.py "
         "detector/reader.py",
         "numpy PIL captcha ddddocr hydra omegaconf onnxruntime tqdm",

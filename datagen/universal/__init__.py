@@ -1,0 +1,1 @@
+"""A domain-randomised captcha generator with exact boxes."""
