@@ -85,6 +85,38 @@ HOUSE = {
         "datagen/universal/legibility.py datagen/universal/sampler.py",
         "numpy cv2",
     ),
+    # pictures of all sizes in one tensor
+    "datagen/universal/gpu_raster.py": Room("", "torch"),
+    # styles as tables, made by the loaders
+    "datagen/universal/gpu_pack.py": Room("datagen/fonts.py datagen/universal/style.py", "numpy torch"),
+    "datagen/universal/gpu_paint.py": Room(
+        "datagen/universal/noise.py datagen/universal/gpu_raster.py datagen/universal/gpu_pack.py", "torch"
+    ),
+    "datagen/universal/gpu_letters.py": Room(
+        "datagen/fonts.py datagen/universal/lettering.py datagen/universal/gpu_raster.py "
+        "datagen/universal/gpu_pack.py datagen/universal/gpu_paint.py",
+        "numpy torch cv2",
+    ),
+    "datagen/universal/gpu_boxes.py": Room(
+        "datagen/universal/warp.py datagen/universal/gpu_raster.py datagen/universal/gpu_pack.py "
+        "datagen/universal/gpu_letters.py",
+        "torch",
+    ),
+    "datagen/universal/gpu_camera.py": Room(
+        "datagen/universal/gpu_raster.py datagen/universal/gpu_pack.py datagen/universal/gpu_paint.py", "torch"
+    ),
+    "datagen/universal/gpu_legibility.py": Room(
+        "datagen/universal/legibility.py datagen/universal/gpu_raster.py datagen/universal/gpu_pack.py "
+        "datagen/universal/gpu_letters.py datagen/universal/gpu_boxes.py",
+        "torch",
+    ),
+    # draws the same pictures in batches, on a device
+    "datagen/universal/gpu.py": Room(
+        "datagen/fonts.py datagen/universal/gpu_raster.py datagen/universal/gpu_pack.py "
+        "datagen/universal/gpu_paint.py datagen/universal/gpu_letters.py datagen/universal/gpu_boxes.py "
+        "datagen/universal/gpu_camera.py datagen/universal/gpu_legibility.py datagen/universal/legibility.py",
+        "torch",
+    ),
     # ---
     # takes renderers and families as they come: it need not import them
     "datagen/mixture.py": Room("datagen/sample.py datagen/text.py", "numpy"),
@@ -172,6 +204,11 @@ HOUSE = {
         "detector/models/*.py detector/training/augment.py detector/training/data.py detector/training/targets.py "
         "infer.py",
         "numpy PIL torch",
+    ),
+    "benchmarks/universal_gpu.py": Room(
+        "datagen/text.py datagen/universal/style.py datagen/universal/sampler.py datagen/universal/gpu_pack.py "
+        "datagen/universal/gpu.py",
+        "numpy torch",
     ),
     # measure the finished house, against others too
     "benchmarks/*.py": Room(

@@ -73,6 +73,8 @@ def draw_stroke(page: Bytes, stroke: Stroke, smooth: bool, color: Color | int | 
     """Draws a stroke on a page [H, W, 3] in its own colour, or on a plane [H, W] in a given value; in place."""
     # cv2 puts pixel centres at whole numbers.
     points = np.array(stroke.points) - 0.5
+    if len(points) == 1:
+        points = points.repeat(2, axis=0)  # of a single point cv2 draws nothing
     fixed = np.rint(points * (1 << _FRACTION_BITS)).astype(np.int32)
     kind = cv2.LINE_AA if smooth else cv2.LINE_8
     cv2.polylines(page, [fixed], False, stroke.color if color is None else color, stroke.width, kind, _FRACTION_BITS)
