@@ -131,7 +131,8 @@ class TestCaptchaSample:
         ],
     )
     def test_takes(self, text: str, boxes: object) -> None:
-        CaptchaSample(GREY, text, np.array(boxes, np.float32))
+        sample = CaptchaSample(GREY, text, np.array(boxes, np.float32))
+        assert (sample.text, len(sample.boxes)) == (text, len(text))
 
     @pytest.mark.parametrize(
         ("image", "text", "boxes"),
