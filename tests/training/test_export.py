@@ -105,7 +105,7 @@ def test_int8_is_smaller_and_reads_nearly_the_same(tmp_path: Path) -> None:
     assert int8.settings == reader.settings
     images = list(mixed_images(100))
     agreed = sum(reader.read(image).text == int8.read(image).text for image in images)
-    assert agreed >= 85  # tests/training: both are measured by their cards; this catches a broken graph
+    assert agreed >= 85  # the cards tell how well both read; this catches a broken graph
 
 
 @pytest.mark.parametrize(
