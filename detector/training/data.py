@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import lightning as L
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -66,6 +68,11 @@ class OnlineSource:
         return sample_at(self.family, self.seed, index)
 
 
+@lru_cache(maxsize=4)  # every image of a pass asks for the same order
+def _shuffled(count: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
 class CocoSource:
     """A detection data set on disk, as `python -m datagen` writes it, in a new order on every pass.
 
@@ -99,7 +106,7 @@ class CocoSource:
         """Reads sample `index`, modulo the size of the data set."""
         epoch, position = divmod(index, len(self.items))
         if self.augmentation is not None:
-            position = int(np.random.default_rng((self.seed, epoch)).permutation(len(self.items))[position])
+            position = int(_shuffled(len(self.items), self.seed, epoch)[position])
         name, text, boxes = self.items[position]
         sample = CaptchaSample(load(self.folder / name), text, np.asarray(boxes, np.float32).reshape(-1, 4))
         if self.augmentation is None:

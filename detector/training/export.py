@@ -143,6 +143,11 @@ def save_weights(folder: str | Path, proto: onnx.ModelProto, card: Mapping[str, 
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     write_whole(Path(folder) / "model.onnx", proto.SerializeToString())
+    save_card(folder, card)
+
+
+def save_card(folder: str | Path, card: Mapping[str, Any]) -> None:
+    """Writes or replaces the `card.json` of a weights folder."""
     text = json.dumps(dict(card), indent=2, ensure_ascii=False) + "\n"
     write_whole(Path(folder) / "card.json", text.encode())
 

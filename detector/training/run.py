@@ -23,6 +23,7 @@ from detector.training.data import CaptchaData, OnlineSource, Source
 from detector.training.export import (
     load_parameters,
     reader_settings,
+    save_card,
     save_parameters,
     save_weights,
     to_int8,
@@ -104,7 +105,7 @@ def _finish(
     for folder, exported in ((run_dir / "int8", to_int8(proto, calibration, settings)), (run_dir, proto)):
         save_weights(folder, exported, facts)
         strings = evaluate("test", Reader(folder, threads=1), test, charset=task.charset.characters).strings
-        save_weights(folder, exported, facts | {"accuracy": _accuracy(strings)})
+        save_card(folder, facts | {"accuracy": _accuracy(strings)})
         low, high = strings.intervals["exact_match"]
         print(
             f"exact match {strings.exact_match:.2%} (95 % interval {low:.2%} to {high:.2%}) "
