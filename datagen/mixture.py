@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -42,18 +42,19 @@ class Mixture(Generic[T]):
     """A weighted mixture of families, or of string samplers.
 
     Args:
-        families: where samples come from.
+        families: where samples come from, by name.
         weights: one positive number per family, in any scale.
 
     Raises:
         ValueError: if there is no family, or the weights do not fit them.
     """
 
-    def __init__(self, families: Sequence[Sampler[T]], weights: Sequence[float]) -> None:
-        if not families or len(families) != len(weights) or min(weights) <= 0:
-            raise ValueError(f"{len(families)} families need as many positive weights, not {list(weights)}")
-        self.families = list(families)
-        self.cumulative = np.cumsum(weights) / np.sum(weights)
+    def __init__(self, families: Mapping[str, Sampler[T]], weights: Mapping[str, float]) -> None:
+        if not families or families.keys() != weights.keys() or min(weights.values()) <= 0:
+            raise ValueError(f"every family of {list(families)} needs a positive weight, not {dict(weights)}")
+        self.families = list(families.values())
+        shares = [weights[name] for name in families]
+        self.cumulative = np.cumsum(shares) / np.sum(shares)
 
     def sample(self, rng: np.random.Generator) -> T:
         """Draws one sample of one family."""

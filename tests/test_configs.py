@@ -42,6 +42,20 @@ def test_families_draw(family: str) -> None:
     assert isinstance(source.sample(np.random.default_rng(0)), CaptchaSample)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "held_out"),
+    [
+        (["family=universal"], False),  # validation draws what training draws
+        (["family=universal", "family@val_family=universal_heldout"], True),
+        (["experiment=flagship_cpu"], True),
+    ],
+)
+def test_validation_draws_the_family_or_another(overrides: list[str], held_out: bool) -> None:
+    config = compose_training(*overrides)
+    assert instantiate(config.data.val.family).renderer.sampler.held_out is held_out
+    assert instantiate(config.data.train.family) is not None
+
+
 @pytest.mark.parametrize("charset", options("charset"))
 def test_a_charset_fits_its_network(charset: str) -> None:
     config = compose_training(f"charset={charset}", "data.val_count=1")

@@ -26,8 +26,8 @@ Bytes = npt.NDArray[np.uint8]
 # The pictures are small: threads cost more than they give, and a pool of them does not survive a fork.
 cv2.setNumThreads(1)
 
-STRENGTHS = (1.0, 0.8, 0.6, 0.4, 0.2, 0.1, 0.0, 0.0, 0.0, 0.0)
-"""How strong the effects are at each attempt to draw a string legibly."""
+MILDER = (1.0, 0.8, 0.6, 0.4, 0.2, 0.1, 0.0, 0.0, 0.0, 0.0)
+"""What the strength of the effects is multiplied by at each attempt to draw a string legibly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +53,19 @@ class UniversalRenderer:
     Args:
         sampler: draws the styles.
         limits: what a picture must keep to; one that does not is drawn again in a milder style.
+        strengths: (low, high) in [0, 1]: the strength of a picture's effects is drawn from this range, so that a data
+            set holds easy and hard ones.
+
+    Raises:
+        ValueError: if the range of strengths is empty or beyond [0, 1].
     """
 
-    def __init__(self, sampler: StyleSampler, limits: Limits | None = None) -> None:
+    def __init__(
+        self, sampler: StyleSampler, limits: Limits | None = None, strengths: tuple[float, float] = (1.0, 1.0)
+    ) -> None:
+        if not 0 <= strengths[0] <= strengths[1] <= 1:
+            raise ValueError(f"need strengths (low, high) within 0..1, not {strengths}")
+        self.strengths = strengths
         self.sampler = sampler
         self.limits = Limits() if limits is None else limits
         self.atlas = Atlas(sampler.faces)
@@ -66,11 +76,12 @@ class UniversalRenderer:
         Raises:
             ValueError: if no face has one of the characters, or the string cannot be drawn legibly.
         """
-        for strength in STRENGTHS:
-            sample = self.attempt(self.sampler.sample(rng, text, strength), text)
+        strength = rng.uniform(*self.strengths)
+        for share in MILDER:
+            sample = self.attempt(self.sampler.sample(rng, text, strength * share), text)
             if sample is not None:
                 return sample
-        raise ValueError(f"{text!r} cannot be drawn legibly in {len(STRENGTHS)} styles; shorten it or widen the sizes")
+        raise ValueError(f"{text!r} cannot be drawn legibly in {len(MILDER)} styles; shorten it or widen the sizes")
 
     def render(self, style: Style, text: str) -> CaptchaSample:
         """Draws `text` in a given style, legible or not.

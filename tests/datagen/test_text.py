@@ -95,25 +95,27 @@ class TestMixture:
         ],
     )
     def test_families_come_as_often_as_their_weights_say(self, weights: tuple[float, ...]) -> None:
-        families = [RenderedText(Squares(), TextSampler(char, 1, 1)) for char in "abc"[: len(weights)]]
-        mixture, generator = Mixture(families, weights), rng()
+        names = "abc"[: len(weights)]
+        families = {name: RenderedText(Squares(), TextSampler(name, 1, 1)) for name in names}
+        mixture, generator = Mixture(families, dict(zip(names, weights, strict=True))), rng()
         drawn = "".join(mixture.sample(generator).text for _ in range(3000))
-        shares = [drawn.count(char) / len(drawn) for char in "abc"[: len(weights)]]
+        shares = [drawn.count(char) / len(drawn) for char in names]
         assert shares == pytest.approx(np.array(weights) / sum(weights), abs=0.036)  # 4 standard deviations
 
     @pytest.mark.parametrize(
-        ("count", "weights"),
+        ("names", "weights"),
         [
-            (0, ()),  # nothing to mix
-            (2, (1.0,)),  # a family without a weight
-            (1, (1.0, 1.0)),  # a weight without a family
-            (2, (1.0, 0.0)),  # a family that never comes
-            (2, (1.0, -1.0)),
+            ("", {}),  # nothing to mix
+            ("ab", {"a": 1.0}),  # a family without a weight
+            ("a", {"a": 1.0, "b": 1.0}),  # a weight without a family
+            ("ab", {"a": 1.0, "c": 1.0}),  # other names
+            ("ab", {"a": 1.0, "b": 0.0}),  # a family that never comes
+            ("ab", {"a": 1.0, "b": -1.0}),
         ],
     )
-    def test_refuses(self, count: int, weights: tuple[float, ...]) -> None:
-        with pytest.raises(ValueError, match="positive weights"):
-            Mixture([RenderedText(Squares(), TextSampler("a", 1, 1))] * count, weights)
+    def test_refuses(self, names: str, weights: dict[str, float]) -> None:
+        with pytest.raises(ValueError, match="positive weight"):
+            Mixture({name: RenderedText(Squares(), TextSampler("a", 1, 1)) for name in names}, weights)
 
 
 GREY = np.full((10, 20, 3), 128, np.uint8)  # 20 wide, 10 high

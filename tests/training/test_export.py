@@ -36,14 +36,12 @@ ALNUM = NAMED_CHARSETS["alnum"]
 
 def mixed_images(count: int) -> Iterator[npt.NDArray[np.uint8]]:
     """Captchas of both families, lengths 1 to 12 and many sizes; every tenth image is empty."""
-    family = Mixture(
-        [
-            RenderedText(ImageCaptchaRenderer(width, height), TextSampler(ALNUM, 1, longest))
-            for width, height, longest in ((160, 60, 8), (100, 40, 4), (320, 90, 12))
-        ]
-        + [RenderedText(kcaptcha("original", {"overflow": "widen"}), TextSampler(ALNUM, 1, 12))],
-        [3, 1, 1, 3],
-    )
+    families = {
+        str(width): RenderedText(ImageCaptchaRenderer(width, height), TextSampler(ALNUM, 1, longest))
+        for width, height, longest in ((160, 60, 8), (100, 40, 4), (320, 90, 12))
+    }
+    families["kcaptcha"] = RenderedText(kcaptcha("original", {"overflow": "widen"}), TextSampler(ALNUM, 1, 12))
+    family = Mixture(families, {"160": 3, "100": 1, "320": 1, "kcaptcha": 3})
     for index in range(count):
         rng = np.random.default_rng((77, index))
         if index % 10 == 9:

@@ -185,3 +185,23 @@ def test_a_character_beyond_the_picture_has_no_box() -> None:
         assert RENDERER.attempt(lost, "ab") is None
         with pytest.raises(ValueError, match="empty or leave"):
             RENDERER.render(lost, "ab")
+
+
+@pytest.mark.parametrize(
+    ("strengths", "has_effects"),
+    [
+        ((0.0, 0.0), False),  # plain text
+        ((1.0, 1.0), True),
+    ],
+)
+def test_the_strength_is_of_the_effects(strengths: tuple[float, float], has_effects: bool) -> None:
+    renderer = UniversalRenderer(StyleSampler(), strengths=strengths)
+    samples = [renderer.draw("abc", np.random.default_rng(seed)) for seed in range(60)]
+    colors = [len(np.unique(sample.image.reshape(-1, 3), axis=0)) for sample in samples]  # textures and noise add many
+    assert (np.percentile(colors, 90) > 800) is has_effects
+
+
+@pytest.mark.parametrize("strengths", [(-0.1, 1.0), (0.5, 0.4), (0.0, 1.1)])
+def test_impossible_strengths_are_refused(strengths: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="strengths"):
+        UniversalRenderer(StyleSampler(), strengths=strengths)
