@@ -44,9 +44,14 @@ class FolderTakenError(Exception):
     """The output folder holds something that must not be overwritten."""
 
 
+def rng_at(seed: int, index: int) -> np.random.Generator:
+    """All randomness of sample number `index` of the data set `seed`."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
+
+
 def sample_at(family: Family, seed: int, index: int) -> CaptchaSample:
     """Draws sample number `index` of the data set `seed`, whatever was drawn before it."""
-    return family.sample(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,))))
+    return family.sample(rng_at(seed, index))
 
 
 @dataclass(frozen=True)

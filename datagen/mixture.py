@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 import numpy as np
 
 from datagen.sample import CaptchaSample, Renderer
 
 T = TypeVar("T", covariant=True)
+U = TypeVar("U")
 
 
 class Sampler(Protocol[T]):
@@ -55,6 +57,12 @@ class Mixture(Generic[T]):
         self.families = list(families.values())
         shares = [weights[name] for name in families]
         self.cumulative = np.cumsum(shares) / np.sum(shares)
+
+    def map(self, change: Callable[[Sampler[T]], Sampler[U]]) -> Mixture[U]:
+        """The mixture, by the same weights, of what its families are changed into."""
+        mixture = cast("Mixture[U]", copy(self))
+        mixture.families = [change(family) for family in self.families]
+        return mixture
 
     def sample(self, rng: np.random.Generator) -> T:
         """Draws one sample of one family."""

@@ -68,12 +68,12 @@ class Pictures:
         """Resamples all pictures to the network's input, bilinearly and antialiased where that shrinks them.
 
         Returns:
-            uint8 [B, 3, height, width], and the boxes in its pixels, float32 [N, 4].
+            uint8 [B, 3, height, width], channels last in memory, and the boxes in its pixels, float32 [N, 4].
         """
         old = self.raster
         target = Raster.of(torch.full_like(old.width, width), torch.full_like(old.height, height))
         values = resize(self.pixels.float(), old, target, "triangle").add_(0.5).to(torch.uint8)
-        images = values.view(-1, height, width, 3).permute(0, 3, 1, 2).contiguous()
+        images = values.view(-1, height, width, 3).permute(0, 3, 1, 2)
         scale = torch.stack((width / old.width, height / old.height) * 2, 1)
         return images, self.boxes * scale[self.image]
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil, cos, radians, sin
 
 import numpy as np
@@ -146,28 +147,36 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A batch of styles.
+    """A batch of styles, its numbers in one tensor: between processes and devices they move in one piece.
 
     Attributes:
-        tables: by the names of `COLUMNS`; each a tuple, so that what a picture has several times has its k-th time in
-            the k-th table. Absent if no picture has it.
+        values: float32 [V], row after row, table after table.
+        rows: rows of each table, by the names of `COLUMNS`; what a picture has several times has its k-th time in the
+            k-th table. Absent if no picture has it.
         texts: the strings.
     """
 
-    tables: Mapping[str, tuple[Table, ...]]
+    values: Tensor
+    rows: Mapping[str, tuple[int, ...]]
     texts: tuple[str, ...]
 
     def to(self, device: torch.device) -> Packed:
-        """Moves the numbers to a device, in one copy."""
-        flat = [table for tables in self.tables.values() for table in tables]
-        sizes = [table.values.numel() for table in flat]
-        moved = torch.cat([table.values.flatten() for table in flat]).to(device, non_blocking=True)
-        pieces = iter(torch.split(moved, sizes))
-        tables = {
-            name: tuple(Table(table.columns, next(pieces).view(table.values.shape)) for table in tables)
-            for name, tables in self.tables.items()
+        """Moves the numbers to a device."""
+        return replace(self, values=self.values.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Packed:
+        """Moves the numbers to memory from which a GPU fetches them by itself; loaders of batches ask for this."""
+        return replace(self, values=self.values.pin_memory())
+
+    @cached_property
+    def tables(self) -> Mapping[str, tuple[Table, ...]]:
+        """The tables, views of `values`, by the names of `COLUMNS`."""
+        widths = {name: 1 + len(COLUMNS[name]) for name in self.rows}
+        pieces = iter(self.values.split([widths[name] * n for name, counts in self.rows.items() for n in counts]))
+        return {
+            name: tuple(Table(("image", *COLUMNS[name]), next(pieces).view(n, widths[name])) for n in counts)
+            for name, counts in self.rows.items()
         }
-        return Packed(tables, self.texts)
 
     def all(self, name: str) -> tuple[Table, ...]:
         """The tables of an effect, empty if no picture has it."""
@@ -229,11 +238,11 @@ class Packer:
             arrays["segment", 0] = _segments(arrays.pop(("stroke", 0)), canvas)
         if ("perspective", 0) in arrays:
             arrays["perspective", 0] = _homographies(arrays["perspective", 0], canvas)
-        tables: dict[str, tuple[Table, ...]] = {}
-        for (name, _), values in sorted(arrays.items()):
-            columns = ("image", *COLUMNS[name])
-            tables[name] = (*tables.get(name, ()), Table(columns, torch.from_numpy(values.astype(np.float32))))
-        return Packed(tables, tuple(texts))
+        counts: defaultdict[str, tuple[int, ...]] = defaultdict(tuple)
+        for name, k in sorted(arrays):
+            counts[name] += (len(arrays[name, k]),)
+        values = np.concatenate([arrays[key].ravel() for key in sorted(arrays)]).astype(np.float32)
+        return Packed(torch.from_numpy(values), dict(counts), tuple(texts))
 
     def _put_style(self, rows: Rows, image: int, text: str, style: Style) -> None:
         canvas = style.canvas

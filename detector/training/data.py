@@ -169,7 +169,9 @@ class TrainChunks(Dataset[list[Batch]]):
         batches: batches per chunk; more give batches of more equal width.
         stretch: images are stretched horizontally by a log-uniform factor of this range, so that the network knows wide
             and narrow characters; (1, 1) for none.
-        seed: changes the stretching and the order of batches.
+        heights: every batch has one of these heights, multiples of `network.width_multiple`, so that the network knows
+            small and large characters.
+        seed: changes the stretching, the heights and the order of batches.
     """
 
     def __init__(
@@ -180,10 +182,12 @@ class TrainChunks(Dataset[list[Batch]]):
         batch_size: int,
         batches: int,
         stretch: tuple[float, float],
+        heights: Sequence[int],
         seed: int,
     ) -> None:
         self.source, self.charset, self.network = source, charset, network
-        self.batch_size, self.batches, self.stretch, self.seed = batch_size, batches, stretch, seed
+        self.batch_size, self.batches, self.seed = batch_size, batches, seed
+        self.stretch, self.heights = stretch, heights
 
     def __getitem__(self, chunk: int) -> list[Batch]:
         rng = np.random.default_rng((self.seed, 2, chunk))
@@ -194,9 +198,15 @@ class TrainChunks(Dataset[list[Batch]]):
         widths = np.array([self.network.width(s, f) for s, f in zip(samples, stretches, strict=True)])
         parts = np.argsort(widths, kind="stable").reshape(self.batches, self.batch_size)
         return [
-            collate([samples[i] for i in part], self.charset, (self.network.height, int(widths[part].max())))
+            collate([samples[i] for i in part], self.charset, self._size(int(widths[part].max()), rng))
             for part in parts[rng.permutation(self.batches)]
         ]
+
+    def _size(self, width: int, rng: np.random.Generator) -> tuple[int, int]:
+        """One of the heights, and the width that images of some width at the network's own height have there."""
+        height, network = int(rng.choice(self.heights)), self.network
+        most = network.max_width * height // network.height
+        return height, network_width((network.height, width), height, network.width_multiple, most)
 
 
 class ValBatches(Dataset[Batch]):
@@ -261,6 +271,7 @@ class CaptchaData(L.LightningDataModule):
         val_count: validation images.
         chunk_batches: see `TrainChunks`.
         stretch: see `TrainChunks`.
+        heights: see `TrainChunks`.
         workers: processes per device that draw or read.
         seed: changes everything random here.
 
@@ -279,6 +290,7 @@ class CaptchaData(L.LightningDataModule):
         val_count: int,
         chunk_batches: int,
         stretch: tuple[float, float],
+        heights: Sequence[int],
         workers: int,
         seed: int,
     ) -> None:
@@ -291,7 +303,7 @@ class CaptchaData(L.LightningDataModule):
         self.batch_size, self.workers = batch_size, workers
         self.chunks_per_epoch = epoch_batches // chunk_batches
         self.chunks = TrainChunks(
-            train, self.charset, network, batch_size, chunk_batches, (stretch[0], stretch[1]), seed
+            train, self.charset, network, batch_size, chunk_batches, (stretch[0], stretch[1]), tuple(heights), seed
         )
         self.val_batches: ValBatches | None = None
 

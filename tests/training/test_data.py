@@ -27,8 +27,8 @@ DIGITS = Charset("digits")
 FAMILY = RenderedText(kcaptcha("generator", {"overflow": "widen"}), TextSampler("0123456789", 1, 8))
 
 
-def chunks(seed: int = 3, stretch: tuple[float, float] = (0.8, 1.5)) -> TrainChunks:
-    return TrainChunks(OnlineSource(FAMILY, seed), DIGITS, NetworkInput(), 4, 3, stretch, seed)
+def chunks(seed: int = 3, stretch: tuple[float, float] = (0.8, 1.5), heights: tuple[int, ...] = (64,)) -> TrainChunks:
+    return TrainChunks(OnlineSource(FAMILY, seed), DIGITS, NetworkInput(), 4, 3, stretch, heights, seed)
 
 
 def assert_same(first: list[Batch], second: list[Batch]) -> None:
@@ -86,6 +86,19 @@ def test_a_chunk_holds_each_of_its_samples_once() -> None:
     assert sorted(texts) == sorted(source(index).text for index in range(24, 36))
 
 
+def test_batches_have_the_heights_and_keep_the_proportions() -> None:
+    plain, scaled = [], []
+    for number in range(6):
+        plain += chunks(stretch=(1, 1))[number]
+        scaled += chunks(stretch=(1, 1), heights=(48, 96))[number]
+    assert {batch.images.shape[2] for batch in scaled} == {48, 96}
+    width_of = {text: batch.images.shape[3] for batch in plain for text in batch.texts}
+    for batch in scaled:
+        height, width = batch.images.shape[2:]
+        assert {width_of[text] * height / 64 for text in batch.texts} <= {width - 8, width}  # a multiple of 16
+        assert batch.targets.boxes.max() <= max(height, width)
+
+
 def test_workers_change_nothing() -> None:
     assert_same(list(ChunkLoader(chunks(), 4, 3, 0)), list(ChunkLoader(chunks(), 4, 3, 2)))
 
@@ -103,7 +116,7 @@ def test_validation_sees_what_the_reader_sees() -> None:
 def test_an_epoch_is_a_whole_number_of_chunks() -> None:
     source = OnlineSource(FAMILY, 1)
     with pytest.raises(ValueError, match="multiple"):
-        CaptchaData(source, source, "digits", NetworkInput(), 4, 10, 8, 3, (1, 1), 0, 1)
+        CaptchaData(source, source, "digits", NetworkInput(), 4, 10, 8, 3, (1, 1), (64,), 0, 1)
 
 
 def test_a_data_set_on_disk_comes_back(tmp_path: Path) -> None:
