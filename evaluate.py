@@ -73,7 +73,9 @@ def evaluate_choice(config: DictConfig) -> tuple[str, list[Evaluation], list[Eva
 
     def reader_for(charset: str | None) -> Reader:
         try:
-            return Reader(str(config.weights), charset=charset, length=config.length, threads=config.threads)
+            return Reader(
+                str(config.weights), charset=charset, length=config.length, threads=config.threads, looks=config.looks
+            )
         except ValueError as error:
             raise UsageError(str(error)) from error
 

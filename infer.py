@@ -87,6 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--weights", default="default", metavar="NAME|PATH", help="bundled weights, a folder, or an ONNX file"
     )
+    parser.add_argument(
+        "--looks",
+        type=int,
+        metavar="N",
+        help="look at an image at N sizes at most; 1 is fastest (default: all there are)",
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     parser.add_argument("--recursive", action="store_true", help="look into the folders of folders, too")
     return parser
@@ -102,7 +108,14 @@ def _reader(args: argparse.Namespace) -> Reader:
 
     # An image too large is one of this program's own errors; Pillow's warning beside it would only puzzle.
     warnings.simplefilter("error", Image.DecompressionBombWarning)
-    return Reader(args.weights, charset=args.charset, length=args.length, threads=args.threads, top_k=args.top_k)
+    return Reader(
+        args.weights,
+        charset=args.charset,
+        length=args.length,
+        threads=args.threads,
+        top_k=args.top_k,
+        looks=args.looks,
+    )
 
 
 def _expand(paths: Sequence[str], recursive: bool) -> Iterator[str]:

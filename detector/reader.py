@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from itertools import islice, pairwise
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,16 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from detector.charset import Charset
 from detector.images import ImageError, Source, boxes_to_image, load, network_width, resize
-from detector.reading import ReadingOptions, read
+from detector.reading import ReadingOptions, agree, read
 from detector.records import Detections, Reading
 
 METADATA_KEY = "captcha_detector"
 """Where the metadata of an ONNX file holds its `NetworkSettings`, as JSON."""
+
+SURE = 0.5
+"""A string that holds more than this share of the probability is the answer: further looks rarely overrule it."""
+
+_STRINGS_PER_LOOK = 5  # that the looks compare, where they differ
 
 _BUNDLED = Path(__file__).parent / "weights"
 
@@ -50,8 +54,11 @@ class NetworkSettings:
         max_width: its input width is at most this.
         score_thresh: see `ReadingOptions`.
         overlap_thresh: see `ReadingOptions`.
-        second_look_gap: text whose characters' centres come closer than this, in pixels of the network's input, is
-            read again at twice the width; 0 for never.
+        looks: the sizes at which an image is looked at, one after the other until the answer is sure: input height,
+            a multiple of `width_multiple`, and horizontal stretch. One look at `height` where there are none.
+
+    Raises:
+        TypeError, ValueError: if a look is not a height and a stretch.
     """
 
     charset: str
@@ -60,7 +67,11 @@ class NetworkSettings:
     max_width: int
     score_thresh: float
     overlap_thresh: float
-    second_look_gap: float = 0.0
+    looks: tuple[tuple[int, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        looks = tuple((int(height), float(stretch)) for height, stretch in self.looks)  # lists, as they come from JSON
+        object.__setattr__(self, "looks", looks or ((self.height, 1.0),))
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> NetworkSettings:
@@ -88,6 +99,8 @@ class Reader:
         length: the number of characters: 4 or "4", "3-6" or (3, 6) for a range; None for any.
         threads: CPU threads for one image; None leaves it to ONNX Runtime.
         top_k: how many of the most probable strings a reading lists.
+        looks: how many times an image may be looked at, at several sizes, while the answer is not sure: 1 is fastest,
+            more read more images right; None for as many as the weights suggest.
 
     Attributes:
         settings: what the weights say about their network.
@@ -106,9 +119,11 @@ class Reader:
         length: int | str | tuple[int, int] | None = None,
         threads: int | None = None,
         top_k: int = 1,
+        looks: int | None = None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads must be at least 1, not {threads}")
+        for name, number in (("threads", threads), ("looks", looks)):
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, not {number}")
         min_length, max_length = (0, None) if length is None else parse_length(length)
         self._session, self.settings = _open_weights(find_weights(weights), threads)
         self.charset = Charset(self.settings.charset)
@@ -122,6 +137,8 @@ class Reader:
             max_length=max_length,
             top_k=top_k,
         )
+        self._compared = replace(self.options, top_k=max(top_k, _STRINGS_PER_LOOK))
+        self._looks = self.settings.looks[:looks]
 
     def read(self, source: Source) -> Reading:
         """Reads one image.
@@ -135,13 +152,12 @@ class Reader:
         Raises:
             ImageError: if the image cannot be read.
         """
-        image = load(source)
-        return self._read_equals([image], self._width(image.shape[:2]))[0]
+        return self._read_images([load(source)])[0]
 
     def read_batch(self, sources: Iterable[Source], batch_size: int = 32) -> Iterator[Reading | ImageError]:
         """Reads any number of images as they come, faster than one by one on many cores.
 
-        Only images of the same network width share a batch, without padding: what is read of one does not depend on
+        Only images of the same network size share a batch, without padding: what is read of one does not depend on
         the others, up to rounding.
 
         Args:
@@ -162,47 +178,49 @@ class Reader:
 
     def _read_chunk(self, sources: list[Source]) -> list[Reading | ImageError]:
         loaded = [_load_or_error(source) for source in sources]
-        answers: dict[int, Reading | ImageError] = {}
-        places_of_width: dict[int, list[int]] = {}
-        images: dict[int, npt.NDArray[np.uint8]] = {}
-        for place, image in enumerate(loaded):
-            if isinstance(image, ImageError):
-                answers[place] = image
-            else:
-                images[place] = image
-                places_of_width.setdefault(self._width(image.shape[:2]), []).append(place)
-        for width, places in places_of_width.items():
-            answers.update(zip(places, self._read_equals([images[i] for i in places], width), strict=True))
-        return [answers[place] for place in range(len(sources))]
+        images = [image for image in loaded if not isinstance(image, ImageError)]
+        answers = iter(self._read_images(images))
+        return [item if isinstance(item, ImageError) else next(answers) for item in loaded]
 
-    def _read_equals(self, images: list[npt.NDArray[np.uint8]], width: int) -> list[Reading]:
-        """Reads images at one network width, and those with squeezed text again at twice that."""
-        first = self._read_at(images, width)
-        wider = self._width((self.settings.height, 2 * width))
-        if not self.settings.second_look_gap or wider <= width:
-            return first
-        return [
-            max(reading, self._read_at([image], wider)[0], key=lambda answer: answer.confidence)
-            if _smallest_gap(reading) * width / image.shape[1] < self.settings.second_look_gap
-            else reading
-            for image, reading in zip(images, first, strict=True)
-        ]
+    def _read_images(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Reading]:
+        """Looks at every image until its answer is sure, or there is no further look."""
+        answers = [Reading.empty()] * len(images)
+        seen: list[list[Reading]] = [[] for _ in images]  # what each look read
+        unsure = list(range(len(images)))
+        for look in self._looks:
+            for place, detections in self._detect(images, unsure, look):
+                answers[place] = self._answer(detections, seen[place])
+            unsure = [place for place in unsure if answers[place].confidence <= SURE]
+        return answers
 
-    def _read_at(self, images: list[npt.NDArray[np.uint8]], width: int) -> list[Reading]:
-        height = self.settings.height
-        batch = np.stack([resize(image, height, width) for image in images])  # [N, H, W, 3]
-        answers = self._session.run(["boxes", "scores", "probs"], {"images": batch})
-        readings = []
-        for image, boxes, scores, probs in zip(images, *answers, strict=True):
-            used = scores > 0  # [K]
-            boxes_in_image = boxes_to_image(boxes[used], (height, width), image.shape[:2])
-            detections = Detections(boxes_in_image, scores[used], probs[used])
-            readings.append(read(detections, self.charset, self.options))
-        return readings
+    def _answer(self, detections: Detections, seen: list[Reading]) -> Reading:
+        """The answer after one more look; `seen` is what the looks before it read, and grows."""
+        if not seen:
+            reading = read(detections, self.charset, self.options)
+            if reading.confidence > SURE or len(self._looks) == 1:
+                return reading
+        seen.append(read(detections, self.charset, self._compared))
+        return agree(seen, self.options.top_k)
 
-    def _width(self, image_hw: tuple[int, int]) -> int:
-        settings = self.settings
-        return network_width(image_hw, settings.height, settings.width_multiple, settings.max_width)
+    def _detect(
+        self, images: Sequence[npt.NDArray[np.uint8]], places: Sequence[int], look: tuple[int, float]
+    ) -> Iterator[tuple[int, Detections]]:
+        """Runs the network on the images at some places, those of one size at once; boxes in pixels of the image."""
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for place in places:
+            by_size.setdefault(self._network_hw(images[place].shape[:2], look), []).append(place)
+        for size, equals in by_size.items():
+            batch = np.stack([resize(images[place], *size) for place in equals])  # [N, H, W, 3]
+            outputs = self._session.run(["boxes", "scores", "probs"], {"images": batch})
+            for place, boxes, scores, probs in zip(equals, *outputs, strict=True):
+                used = scores > 0  # [K]
+                boxes_in_image = boxes_to_image(boxes[used], size, images[place].shape[:2])
+                yield place, Detections(boxes_in_image, scores[used], probs[used])
+
+    def _network_hw(self, image_hw: tuple[int, int], look: tuple[int, float]) -> tuple[int, int]:
+        height, stretch = look
+        stretched_hw = image_hw[0], max(round(image_hw[1] * stretch), 1)
+        return height, network_width(stretched_hw, height, self.settings.width_multiple, self.settings.max_width)
 
 
 def parse_length(length: int | str | tuple[int, int]) -> tuple[int, int]:
@@ -257,9 +275,3 @@ def _load_or_error(source: Source) -> npt.NDArray[np.uint8] | ImageError:
         return load(source)
     except ImageError as error:
         return error
-
-
-def _smallest_gap(reading: Reading) -> float:
-    """The smallest horizontal distance between the centres of neighbours, in pixels of the image."""
-    centres = [(character.box[0] + character.box[2]) / 2 for character in reading.characters]
-    return min((right - left for left, right in pairwise(centres)), default=math.inf)

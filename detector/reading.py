@@ -67,9 +67,9 @@ class ReadingOptions:
 def read(detections: Detections, charset: Charset, options: ReadingOptions) -> Reading:
     """Reads a string from the characters detected in one image.
 
-    The text holds every detection at or above the threshold, or, where the length bounds ask for more or fewer, as
-    many of the best by score as the nearest bound: under the independence model that is the most probable set of
-    characters of an allowed size. Each is the most probable allowed character. The confidence is the probability of
+    The text has as many characters as there are detections at or above the threshold, or, where the length bounds ask
+    for more or fewer, as the nearest bound, and is the most probable string of that many: the candidates whose most
+    probable allowed character outweighs its absence most. The confidence is the probability of
     exactly this: the product of presence * class probability over the characters read and of 1 - presence over the
     candidates left out; it is 0 where too few candidates exist for the length asked for. The background's weak peaks
     are no candidates, unless the shortest length cannot be reached without them.
@@ -94,21 +94,48 @@ def read(detections: Detections, charset: Charset, options: ReadingOptions) -> R
         rows, boxes = rows[: options.min_length], boxes[: options.min_length]
     presence = [_presence(score, options.score_thresh) for score in detections.scores[rows].tolist()]
     weights = _class_probs(detections.probs[rows], charset, options.allowed) * np.array(presence)[:, None]  # [N, C]
-    count = sum(1 for value in presence if value >= 0.5)  # `presence` falls: the best come first
+    absence = [1 - value for value in presence]
+    best_first = np.argsort(-weights.max(axis=1) / absence, kind="stable").tolist()
+    count = sum(1 for value in presence if value >= 0.5)
     count = max(count, options.min_length)
     count = min(count, len(rows) if options.max_length is None else options.max_length, len(rows))
     left_to_right = sorted(range(len(rows)), key=lambda i: boxes[i][0] + boxes[i][2])
-    characters = _characters(weights[:count], [i for i in left_to_right if i < count], boxes, charset)
+    chosen = set(best_first[:count])
+    characters = _characters(weights, [i for i in left_to_right if i in chosen], boxes, charset)
     text = "".join([character.char for character in characters])
-    confidence = math.prod([c.score for c in characters]) * math.prod([1 - value for value in presence[count:]])
+    confidence = math.prod([c.score for c in characters]) * math.prod([absence[i] for i in best_first[count:]])
     if len(rows) < options.min_length:
         confidence = 0.0
     readings = [(text, confidence)]
     if options.top_k > 1:
-        absence = [1 - presence[i] for i in left_to_right]
-        others = most_probable_strings(weights[left_to_right], absence, charset, options)
+        ordered = weights[left_to_right], [absence[i] for i in left_to_right]
+        others = most_probable_strings(*ordered, charset, options)
         readings += [other for other in others if other[0] != text][: options.top_k - 1]
     return Reading(text, confidence, characters, tuple(readings))
+
+
+def agree(readings: Sequence[Reading], count: int) -> Reading:
+    """Makes one reading of several looks at the same image.
+
+    Each look is an equally good witness: the probability of a string is the mean of what the looks give it, 0 where
+    a look does not list it. The answer is the most probable of the strings that a look read as its own.
+
+    Args:
+        readings: one per look, at least one, each with its most probable strings.
+        count: how many strings the answer lists.
+
+    Returns:
+        The answer, with the characters of the look that was surest of it.
+    """
+    probs: dict[str, float] = {}
+    for reading in readings:
+        for text, prob in reading.readings:
+            probs[text] = probs.get(text, 0.0) + prob / len(readings)
+    surest = max(readings, key=lambda reading: (probs[reading.text], reading.confidence))
+    others = [(text, prob) for text, prob in _best(probs, count) if text != surest.text]
+    confidence = min(probs[surest.text], 1.0)  # a sum of rounded thirds may pass it
+    ranked = ((surest.text, confidence), *others[: count - 1])
+    return Reading(surest.text, confidence, surest.characters, ranked)
 
 
 def most_probable_strings(

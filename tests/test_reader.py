@@ -107,6 +107,7 @@ def test_top_k(model: Path) -> None:
         ({"length": ""}, "length must be"),
         ({"threads": 0}, "threads"),
         ({"top_k": 0}, "top_k"),
+        ({"looks": 0}, "looks"),
     ],
 )
 def test_arguments_refused(model: Path, arguments: dict[str, object], message: str) -> None:
@@ -166,25 +167,42 @@ def test_one_reader_serves_many_threads(model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gap", "text", "boxes_x1"),
+    ("score", "looks", "text"),
     [
-        (0.0, "1234", [0, 32, 64, 96]),  # never: a bar and its empty neighbour blur into half of a character
-        (30.0, "1234", [0, 32, 64, 96]),  # the centres are 32 pixels apart: wide enough
-        (40.0, "2468", [0, 32, 64, 96]),  # squeezed: at twice the width every bar stands alone
+        (255, None, "1234"),  # sure at once: no second look, though at twice the width every bar is read twice
+        (110, 1, "1234"),  # not sure, but there shall be no second look
+        (110, None, "1234"),  # the second look is as unsure of 11223344, which is longer and so less probable
     ],
 )
-def test_second_look_at_squeezed_text(tmp_path: Path, gap: float, text: str, boxes_x1: list[int]) -> None:
+def test_looks_again_while_not_sure(tmp_path: Path, score: int, looks: int | None, text: str) -> None:
+    weights = save_model(tmp_path / "model.onnx", looks=[[64, 1.0], [64, 2.0]])
+    image = bars("1234", scores=dict.fromkeys(range(4), score))
+    assert Reader(weights, looks=looks).read(image).text == text
+
+
+@pytest.mark.parametrize(
+    ("looks", "text", "boxes_x1"),
+    [
+        (1, "1234", [0, 32, 64, 96]),  # a bar and its empty neighbour blur into half of a character
+        (None, "2468", [0, 32, 64, 96]),  # at twice the width every bar stands alone, and the network is sure
+    ],
+)
+def test_further_looks_may_overrule_the_first(
+    tmp_path: Path, looks: int | None, text: str, boxes_x1: list[int]
+) -> None:
     squeezed = np.asarray(Image.fromarray(bars("2 4 6 8 ")).resize((128, 64), Image.Resampling.NEAREST))
-    reading = Reader(save_model(tmp_path / "model.onnx", second_look_gap=gap)).read(squeezed)
+    reading = Reader(save_model(tmp_path / "model.onnx", looks=[[64, 1], [64, 2]]), looks=looks).read(squeezed)
     assert reading.text == text
     assert [character.box[0] for character in reading.characters] == boxes_x1
     assert reading.characters[0].box[2] == (16 if text == "2468" else 32)
 
 
-def test_second_look_that_is_less_sure_is_dropped(tmp_path: Path) -> None:
-    reader = Reader(save_model(tmp_path / "model.onnx", second_look_gap=40.0))
-    assert reader.read(bars("12")).text == "12"  # twice as wide it would be 1122
-    assert reader.read(bars("1" * 24)).text == "1" * 24  # as wide as the network takes: there is no second look
+def test_looks_at_batches_are_those_at_single_images(tmp_path: Path) -> None:
+    reader = Reader(save_model(tmp_path / "model.onnx", looks=[[64, 1], [64, 2], [64, 1.5]]), top_k=3)
+    rng = np.random.default_rng(0)
+    scores = [dict.fromkeys(range(5), int(score)) for score in rng.integers(90, 256, 20)]
+    images = [bars("1A2b3"[: 2 + place % 4], scores=score) for place, score in enumerate(scores)]
+    assert list(reader.read_batch(images, batch_size=7)) == [reader.read(image) for image in images]
 
 
 def test_weights_are_found(tmp_path: Path, model: Path) -> None:
@@ -222,4 +240,4 @@ def test_weights_refused(tmp_path: Path) -> None:
 
 def test_settings_from_metadata() -> None:
     settings = NetworkSettings.from_metadata({"captcha_detector": json.dumps({**SETTINGS, "later": 1})})
-    assert settings == NetworkSettings(CHARSET, 64, 32, 768, 0.4, 0.65, 0.0)
+    assert settings == NetworkSettings(CHARSET, 64, 32, 768, 0.4, 0.65, ((64, 1.0),))

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.charset import Charset
-from detector.reading import ReadingOptions, most_probable_strings, read
-from detector.records import Detections, Reading
+from detector.reading import ReadingOptions, agree, most_probable_strings, read
+from detector.records import Character, Detections, Reading
 
 CHARSET = Charset("0O1lI")
 
@@ -268,3 +268,28 @@ def test_reading_is_the_most_probable_of_its_kind(found: tuple[Detections, Chars
 
 def test_empty_is_a_reading() -> None:
     assert read(Detections.empty(5), CHARSET, ReadingOptions()) == Reading("", 1.0, (), (("", 1.0),))
+
+
+def look(text: str, *readings: tuple[str, float]) -> Reading:
+    characters = tuple(Character(char, 0.9, (i, 0, i + 1, 1)) for i, char in enumerate(text))
+    return Reading(text, dict(readings)[text], characters, readings)
+
+
+@pytest.mark.parametrize(
+    ("looks", "text", "confidence"),
+    [
+        ([look("a", ("a", 0.6))], "a", 0.6),  # one look
+        ([look("a", ("a", 0.4)), look("b", ("b", 0.5))], "b", 0.25),  # the surer one
+        ([look("a", ("a", 0.5)), look("b", ("b", 0.3), ("a", 0.2))], "a", 0.35),  # supported by both
+        ([look("a", ("a", 0.3)), look("b", ("b", 0.5)), look("a", ("a", 0.3))], "a", 0.2),  # two against one
+        ([look("a", ("a", 0.3), ("c", 0.25)), look("b", ("b", 0.3), ("c", 0.25))], "a", 0.15),  # c is nobody's own
+        ([look("", ("", 0.1)), look("", ("", 0.3))], "", 0.2),  # nothing there
+    ],
+)
+def test_looks_agree(looks: list[Reading], text: str, confidence: float) -> None:
+    reading = agree(looks, 2)
+    assert reading.text == text
+    assert reading.confidence == pytest.approx(confidence)
+    assert reading.readings[0] == (text, reading.confidence)
+    assert len(reading.readings) <= 2
+    assert len({string for string, _ in reading.readings}) == len(reading.readings)

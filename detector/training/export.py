@@ -7,7 +7,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,26 @@ from detector.reader import METADATA_KEY, NetworkSettings
 from detector.reading import ReadingOptions
 from detector.training.data import NetworkInput
 
-SECOND_LOOK_GAP = 20.0
-"""Text whose centres come closer than this many pixels is read again at twice the width: see docs/reading.md."""
+MAX_HEIGHT = 256  # of what an exported network takes, pixels
+
+WIDER = 1.4  # stretch of one of the looks, for squeezed text
 
 
-def reader_settings(charset: Charset, network: NetworkInput, reading: ReadingOptions) -> NetworkSettings:
-    """What a reader must know of a network."""
+def reader_settings(
+    charset: Charset, network: NetworkInput, reading: ReadingOptions, heights: Sequence[int]
+) -> NetworkSettings:
+    """What a reader must know of a network.
+
+    Args:
+        charset: what its labels mean.
+        network: size of its input.
+        reading: how its detections become a string.
+        heights: the input heights that it was trained at: it looks again, where it is not sure, at the larger ones, at
+            wider text, and at the smaller ones.
+    """
+    heights = sorted({*heights, network.height}, reverse=True)
+    larger = [(height, 1.0) for height in heights if height > network.height]
+    smaller = [(height, 1.0) for height in heights if height < network.height]
     return NetworkSettings(
         charset=charset.characters,
         height=network.height,
@@ -41,7 +55,7 @@ def reader_settings(charset: Charset, network: NetworkInput, reading: ReadingOpt
         max_width=network.max_width,
         score_thresh=reading.score_thresh,
         overlap_thresh=reading.overlap_thresh,
-        second_look_gap=SECOND_LOOK_GAP,
+        looks=((network.height, 1.0), *larger, (network.height, WIDER), *smaller),
     )
 
 
@@ -59,7 +73,7 @@ class _FromPixels(nn.Module):
 
 
 def to_onnx(model: nn.Module, settings: NetworkSettings) -> onnx.ModelProto:
-    """Exports a network with its decoding: peaks, top k and softmax are part of the graph, for any batch and width.
+    """Exports a network with its decoding: peaks, top k and softmax are part of the graph, for any batch and size.
 
     Args:
         model: a network whose `forward` gives boxes, scores and probs; its state is not changed.
@@ -70,8 +84,9 @@ def to_onnx(model: nn.Module, settings: NetworkSettings) -> onnx.ModelProto:
     multiple = settings.width_multiple
     images = torch.zeros(2, settings.height, 8 * multiple, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch")
+    rows = torch.export.Dim("rows", min=2, max=MAX_HEIGHT // multiple)
     steps = torch.export.Dim("steps", max=settings.max_width // multiple)
-    shapes = {"images": {0: batch, 2: multiple * steps}}
+    shapes = {"images": {0: batch, 1: multiple * rows, 2: multiple * steps}}
     for name in ("torch.onnx", "onnx_ir", "onnxscript"):  # they report every pass
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():

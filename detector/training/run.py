@@ -94,7 +94,7 @@ def _finish(
     """Exports the last checkpoint, whose weights are the averaged ones, and reads fresh images with it."""
     state = torch.load(checkpoint, map_location="cpu", weights_only=False)
     task.load_state_dict(state["state_dict"])
-    settings = reader_settings(task.charset, data.network, task.reading)
+    settings = reader_settings(task.charset, data.network, task.reading, data.chunks.heights)
     save_parameters(run_dir / "model.safetensors", task.model, task.charset)
     proto = to_onnx(task.model, settings)
     calibration = (data.val_source(index).image for index in range(CALIBRATION_COUNT))

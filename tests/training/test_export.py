@@ -1,12 +1,12 @@
 """What is exported reads what was trained."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -52,12 +52,13 @@ def mixed_images(count: int) -> Iterator[npt.NDArray[np.uint8]]:
 
 
 def test_torch_and_onnx_read_the_same_strings() -> None:
-    reader = Reader("default", threads=1)
+    reader = Reader("default", threads=1, looks=1)
     state = load_file(DEFAULT / "model.safetensors")
-    model = CenterDetector(len(reader.charset), width=state["predict.weight"].shape[1])
+    blocks = sum(name.endswith("first.0.weight") for name in state if name.startswith("context."))
+    model = CenterDetector(len(reader.charset), width=state["predict.weight"].shape[1], context_blocks=blocks)
     load_parameters(model, DEFAULT / "model.safetensors", reader.charset)
     model.eval()
-    settings = reader.settings = replace(reader.settings, second_look_gap=0.0)  # one look each
+    settings = reader.settings
     by_width: dict[int, list[npt.NDArray[np.uint8]]] = {}
     for image in mixed_images(1000):
         width = network_width(image.shape[:2], settings.height, settings.width_multiple, settings.max_width)
@@ -87,11 +88,33 @@ def test_parameters_of_another_charset_or_shape_are_refused(tmp_path: Path) -> N
 
 def test_an_export_knows_its_charset_and_leaves_the_network_as_it_was(tmp_path: Path) -> None:
     model = CenterDetector(10, width=16).train()
-    settings = reader_settings(Charset("digits"), NetworkInput(height=32), ReadingOptions(score_thresh=0.3))
+    settings = reader_settings(Charset("digits"), NetworkInput(height=32), ReadingOptions(score_thresh=0.3), [32])
     save_weights(tmp_path, to_onnx(model, settings), {"name": "small"})
     assert model.training
     assert Reader(tmp_path).settings == settings
     assert sorted(path.name for path in tmp_path.iterdir()) == ["card.json", "model.onnx"]
+
+
+def test_looks_are_at_the_heights_of_the_training() -> None:
+    def looks(heights: list[int]) -> tuple[tuple[int, float], ...]:
+        return reader_settings(Charset("digits"), NetworkInput(), ReadingOptions(), heights).looks
+
+    assert looks([64]) == ((64, 1.0), (64, 1.4))
+    assert looks([48, 64, 64, 80, 96]) == ((64, 1.0), (96, 1.0), (80, 1.0), (64, 1.4), (48, 1.0))
+
+
+def test_an_export_takes_any_batch_and_size() -> None:
+    model = CenterDetector(10, width=16).eval()
+    settings = reader_settings(Charset("digits"), NetworkInput(), ReadingOptions(), [64])
+    session = ort.InferenceSession(to_onnx(model, settings).SerializeToString())
+    generator = torch.Generator().manual_seed(0)
+    for batch, height, width in ((1, 32, 64), (3, 64, 16), (2, 80, 768), (1, 256, 144)):
+        images = torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8, generator=generator)
+        expected = [output.detach().numpy() for output in model(images.permute(0, 3, 1, 2))]
+        outputs = session.run(None, {"images": images.numpy()})
+        peaks = expected[1] > 0  # the order of the rest is arbitrary
+        for output, wanted in zip(outputs, expected, strict=True):
+            np.testing.assert_allclose(output[peaks], wanted[peaks], atol=1e-3)
 
 
 def test_int8_is_smaller_and_reads_nearly_the_same(tmp_path: Path) -> None:
