@@ -184,7 +184,7 @@ def _set_in_line(dice: Dice, slots: Sequence[Slot], height: int, widths: tuple[i
         slot.x = before.x + max(step, least)
     start, end = slots[0].x - spans[0] / 2, slots[-1].x + spans[-1] / 2
     left, right = (
-        -dice.uniform(0, 0.12) * spans[0] if dice.effect("cut margin", 0.04) else dice.uniform(0.05, 0.8) * cap
+        -dice.uniform(0, 0.12) * spans[0] if dice.effect("cut margin", 0.07) else dice.uniform(0.05, 0.8) * cap
         for _ in range(2)
     )
     spare = dice.uniform(0.3, 4) * cap if dice.effect("off centre", 0.2) else 0.0
@@ -231,7 +231,7 @@ def _set_on_baseline(dice: Dice, slots: Sequence[Slot], height: int) -> None:
     bottom = max(slot.y + extent / 2 for slot, extent in zip(slots, extents, strict=True))
     share = dice.uniform(0, 1) if dice.effect("off middle", 0.4) else 0.5
     offset = (height - (bottom - top)) * share - top
-    overhang = 0.1 if dice.effect("cut top or bottom", 0.04) else 0.0
+    overhang = 0.1 if dice.effect("cut top or bottom", 0.06) else 0.0
     for slot, extent in zip(slots, extents, strict=True):
         low = extent * (0.5 - overhang) + 1
         slot.y = min(max(slot.y + offset, low), max(height - low, low))

@@ -413,11 +413,30 @@ def _clutter(dice: Dice, scene: Scene, sampler: StyleSampler) -> Clutter:
         smooth=dice.chance(0.5),
         speckles=(_speckles(dice, scene, 0.15),) if dice.effect("early speckles", 0.12) else (),
         decoys=decoys,
-        behind=_strokes(dice, scene, dice.few(1, 12)) if dice.effect("strokes behind", 0.25) else (),
+        behind=_strokes_behind(dice, scene),
         front=front,
         frame=_frame(dice, scene) if dice.effect("frame", 0.08) else None,
         grain=Grain(dice.uniform(3, 18), dice.chance(0.6), _seed(dice)) if dice.effect("early grain", 0.07) else None,
     )
+
+
+def _strokes_behind(dice: Dice, scene: Scene) -> tuple[Stroke, ...]:
+    strokes: tuple[Stroke, ...] = ()
+    if dice.effect("strokes behind", 0.25):
+        strokes += _strokes(dice, scene, dice.few(1, 12))
+    if dice.effect("hail", 0.07):
+        strokes += _hail(dice, scene)
+    return strokes
+
+
+def _hail(dice: Dice, scene: Scene) -> tuple[Stroke, ...]:
+    """Many thin scratches, each in a colour of its own."""
+    longest, paleness = dice.uniform(0.15, 1.2) * scene.canvas.height, dice.uniform(0, 0.7)
+    strokes = []
+    for _ in range(dice.integer(15, 120)):
+        color = mix(_color(dice, 0, 256), scene.colors.paper, paleness)
+        strokes.append(Stroke(_scratch(dice, scene, dice.uniform(0.1, 1) * longest), 1, color))
+    return tuple(strokes)
 
 
 def _front_strokes(dice: Dice, scene: Scene) -> tuple[Stroke, ...]:
@@ -458,9 +477,10 @@ def _line(dice: Dice, scene: Scene) -> tuple[Point, ...]:
     return left, (dice.uniform(0.6, 1.1) * width, dice.uniform(0, 1) * height)
 
 
-def _scratch(dice: Dice, scene: Scene) -> tuple[Point, ...]:
+def _scratch(dice: Dice, scene: Scene, length: float | None = None) -> tuple[Point, ...]:
     x, y = scene.somewhere(dice)
-    length, angle = dice.uniform(0.2, 0.9) * scene.canvas.height, dice.uniform(0, 2 * pi)
+    length = dice.uniform(0.2, 0.9) * scene.canvas.height if length is None else length
+    angle = dice.uniform(0, 2 * pi)
     return (x, y), (x + length * cos(angle), y + length * sin(angle))
 
 
