@@ -1,8 +1,9 @@
 """How fast images are read: `python benchmarks/reading.py`.
 
-PNG bytes to string by `Reader.read` with each of the weights and, where the `[peers]` extra is installed, by the
-`classification` of ddddocr: the same images in one process, one thread each, in short turns, drawn by the `captcha`
-package itself. Also the time from the start of `infer.py` to its text, and sizes on disk.
+PNG bytes to string by `Reader.read` with each of the weights, at one look and at as many as needed, and, where the
+`[peers]` extra is installed, by the `classification` of ddddocr: the same images in one process, one thread each, in
+short turns, drawn by the `captcha` package itself. Also the time from the start of `infer.py` to its text, and sizes
+on disk.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ TURN = 10  # images that one function reads before the next has its turn
 def main() -> None:
     """Measures and prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", nargs="+", default=["default", "fast"])
+    parser.add_argument("--weights", nargs="+", default=["default", "tiny"])
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--length", type=int, default=4, help="characters per image")
     parser.add_argument("--starts", type=int, default=7, help="how often to start infer.py")
@@ -59,7 +60,10 @@ def draw(count: int, length: int) -> list[bytes]:
 
 def readers(weights: list[str]) -> dict[str, Callable[[bytes], object]]:
     """What to compare: functions from PNG bytes to a string, each on one thread."""
-    found: dict[str, Callable[[bytes], object]] = {name: Reader(name, threads=1).read for name in weights}
+    found: dict[str, Callable[[bytes], object]] = {}
+    for name in weights:
+        found[name] = Reader(name, threads=1).read
+        found[f"{name}_one_look"] = Reader(name, threads=1, looks=1).read
     if importlib.util.find_spec("ddddocr"):
         found["ddddocr"] = one_threaded_ddddocr()
     return found

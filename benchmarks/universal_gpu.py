@@ -1,11 +1,15 @@
-"""Images per second of the universal generator's batch renderer, and what each effect costs.
+"""Images per second of the universal generator's batch renderer, beside a training step, and what each effect costs.
 
     python benchmarks/universal_gpu.py --device cuda
     python benchmarks/universal_gpu.py --device cpu --batch-sizes 64 --repeats 1
 
-`pack` turns styles into tables, in a loader's process; `draw` is everything on the device, with `fit` to the network's
-input. An effect's cost is measured on plain pictures that all get it at once, as time for each of them; drawn together
-with the others it costs this times the share of the pictures that have it.
+`sample` draws strings and styles and `pack` turns them into tables: what a process of the loader does, on one core.
+`draw` is everything on the device, `fit` brings it to the network's input; `step` is a training step of the centre
+detector on the pictures that are legible, and the last column is the share of drawing and fitting in all three. All
+figures are per picture drawn.
+
+An effect's cost is measured on plain pictures that all get it at once, as time for each of them; drawn together with
+the others it costs this times the share of the pictures that have it.
 """
 
 from __future__ import annotations
@@ -17,12 +21,17 @@ from dataclasses import fields, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from datagen.text import TextSampler
 from datagen.universal.gpu import BatchRenderer
 from datagen.universal.gpu_pack import GlyphIndex, Packer
 from datagen.universal.sampler import StyleSampler
 from datagen.universal.style import Style
+from detector.models.center import CenterDetector
+from detector.training.device import StyledBatch
+from detector.training.device import draw as draw_legible
+from detector.training.targets import Targets
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 TOPICS = ("lettering", "background", "clutter", "warp", "camera")
@@ -81,14 +90,43 @@ def with_effect(plain: Sequence[Style], donors: Sequence[Style], topic: str, fie
     ]
 
 
-def print_speeds(packer: Packer, renderer: BatchRenderer, clock: Stopwatch, batch: Batch) -> None:
-    """Prints one line for a batch."""
-    texts, styles = batch
-    count, packed = len(texts), packer.pack(texts, styles)
+class TrainingStep:
+    """A step of the flagship's network, in bfloat16 on a GPU.
+
+    Args:
+        device: where to train.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        model = CenterDetector(len(ALPHABET), context_blocks=2).to(device)
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in training
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), foreach=True)
+
+    def run(self, images: Tensor, targets: Targets) -> None:
+        """Learns from one batch."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            losses = self.model.losses(images, targets)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(list(losses.values()))
+        self.optimizer.step()
+
+
+def print_speeds(packer: Packer, renderer: BatchRenderer, clock: Stopwatch, sampler: StyleSampler, count: int) -> None:
+    """Prints one line for a batch of some size."""
+    texts, styles = sample(sampler, count)
+    packed = packer.pack(texts, styles)
+    batch, training = StyledBatch(packed, None, *NETWORK_HW), TrainingStep(renderer.device)
+    images, targets, _ = draw_legible(batch, renderer)
     pack = clock.time(lambda: packer.pack(texts, styles)) / count
+    load = clock.time(lambda: packer.pack(*sample(sampler, count))) / count
     draw = clock.time(lambda: renderer.draw(packed)) / count
-    fit = clock.time(lambda: renderer.draw(packed).fit(*NETWORK_HW)) / count
-    print(f"{count:>8}{pack * 1e6:>14.0f}{1 / pack:>14.0f}{1 / draw:>14.0f}{1 / fit:>18.0f}")
+    fit = clock.time(lambda: draw_legible(batch, renderer)) / count
+    step = clock.time(lambda: training.run(images, targets)) / count
+    print(
+        f"{count:>8}{1 / pack:>10.0f}{1 / load:>16.0f}{1 / draw:>10.0f}{1 / fit:>13.0f}"
+        f"{1 / step:>10.0f}{fit / (fit + step):>9.0%}"
+    )
 
 
 def print_effects(packer: Packer, renderer: BatchRenderer, clock: Stopwatch, plain: Batch, donors: list[Style]) -> None:
@@ -126,9 +164,9 @@ def main() -> None:
     device, sampler = torch.device(options.device), StyleSampler(held_out=None)
     packer = Packer(GlyphIndex(sampler.faces), ALPHABET)
     renderer, clock = BatchRenderer(sampler.faces, device), Stopwatch(device, options.repeats)
-    print(f"{'batch':>8}{'pack us/image':>14}{'pack/s':>14}{'draw/s':>14}{'draw and fit/s':>18}")
+    print("   batch    pack/s  sample, pack/s    draw/s  draw, fit/s    step/s  drawing")
     for count in options.batch_sizes:
-        print_speeds(packer, renderer, clock, sample(sampler, count))
+        print_speeds(packer, renderer, clock, sampler, count)
     if options.effects_batch:
         plain = sample(sampler, options.effects_batch, strength=0)
         print_effects(packer, renderer, clock, plain, sample(sampler, DONORS)[1])

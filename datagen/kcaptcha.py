@@ -10,7 +10,7 @@ carried by github.com/gnuboard/gnuboard5:
 3. two sine waves per axis distort the picture, which is sampled bilinearly and coloured on the way;
 4. a line of credits may follow below, and the picture is encoded.
 
-The glyphs are not KCAPTCHA's own but those of `datagen.fonts`.
+The glyphs are not KCAPTCHA's own but those of `datagen.strips`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from datagen.fonts import Alpha, Face, bundled_faces, load_faces
+from datagen.fonts import Alpha
 from datagen.sample import CaptchaSample
+from datagen.strips import Face, bundled_faces, load_faces
 
 Floats = npt.NDArray[np.float32]
 Range = tuple[float, float]

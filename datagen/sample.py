@@ -38,6 +38,11 @@ class CaptchaSample:
         if not inside.all():
             raise ValueError(f"boxes of {self.text!r} are empty or leave the {width}x{height} image: {self.boxes}")
 
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width of the picture, pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
 
 class Renderer(Protocol):
     """Draws a given string. All randomness comes from `rng`, so a seed gives the same picture, byte for byte."""

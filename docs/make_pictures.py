@@ -1,7 +1,9 @@
 """Makes the pictures of the documentation, docs/images/*.png: `python docs/make_pictures.py`.
 
 - readings.png: what the bundled weights read in some of samples/, drawn by `infer.py --draw`.
-- families.png: samples of every family, with the boxes that their generators know.
+- families.png: samples of the known families, with the boxes that their generators know.
+- universal.png: samples of the universal generator.
+- failures.png: held-out styles of the universal generator that the bundled weights read worst, of 300.
 - augmentations.png: one captcha, and what the augmentation of data sets on disk makes of it.
 - targets.png: a captcha, the centre heatmap that the network learns, and the cells that learn class and box.
 """
@@ -10,22 +12,30 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig
 from PIL import Image, ImageDraw, ImageFont
 
 import datagen.__main__
 import infer
-from datagen.dataset_writer import contact_sheet
+from datagen.dataset_writer import contact_sheet, sample_at
 from datagen.imagecaptcha import ImageCaptchaRenderer
 from datagen.sample import CaptchaSample
 from detector.charset import Charset
+from detector.evaluation import plots
+from detector.evaluation.benchmark import evaluate
 from detector.models.center import STRIDE_HW
+from detector.reader import Reader
 from detector.training.augment import Augmentation
 from detector.training.data import NetworkInput, collate
 from detector.training.targets import draw_center_targets
+from evaluate import GeneratorSplit
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
@@ -69,6 +79,29 @@ def families(count: int = 6) -> Image.Image:
             sheets += [title(family), Image.open(file).convert("RGB")]
     stack = in_rows(sheets, width=max(sheet.width for sheet in sheets))
     return stack.resize((stack.width // 2, stack.height // 2), Image.Resampling.LANCZOS)
+
+
+def universal(count: int = 60) -> Image.Image:
+    """Samples of the universal generator, side by side at one height."""
+    family, pictures = instantiate(family_config("universal")), []
+    for index in range(count):
+        picture = Image.fromarray(sample_at(family, 1, index).image)
+        pictures.append(picture.resize((round(64 * picture.width / picture.height), 64), Image.Resampling.LANCZOS))
+    return in_rows(pictures, width=1400)
+
+
+def failures(count: int = 24) -> Image.Image:
+    """The worst errors of the bundled weights in held-out styles: the true strings, and what was read."""
+    split = GeneratorSplit(instantiate(family_config("universal_heldout")), count=300, seed=7)
+    evaluation = evaluate("universal_heldout", Reader(threads=1), split)
+    return Image.open(BytesIO(plots.contact_sheet(evaluation.worst[:count]))).convert("RGB")
+
+
+def family_config(name: str) -> DictConfig:
+    """The configuration of a family, `conf/family/NAME.yaml`."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config: DictConfig = compose("datagen", [f"family={name}"]).family
+    return config
 
 
 def augmentations(count: int = 11) -> Image.Image:
@@ -135,7 +168,7 @@ def in_rows(pictures: Sequence[Image.Image], width: int) -> Image.Image:
 def main() -> None:
     """Makes all of them."""
     IMAGES.mkdir(exist_ok=True)
-    for make in (readings, families, augmentations, targets):
+    for make in (readings, families, universal, failures, augmentations, targets):
         make().quantize(dither=Image.Dither.NONE).save(IMAGES / f"{make.__name__}.png", optimize=True)
 
 

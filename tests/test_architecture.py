@@ -30,11 +30,13 @@ HOUSE = {
     "datagen/sample.py": Room("", "numpy"),
     # random strings
     "datagen/text.py": Room("", "numpy"),
-    # glyph atlas
+    # font files, and the glyphs drawn from them
     "datagen/fonts.py": Room("", "numpy PIL"),
+    "datagen/strips.py": Room("datagen/fonts.py", "numpy PIL"),
+    "datagen/atlas.py": Room("datagen/fonts.py", "numpy PIL"),
     # the only one to know the `captcha` package
     "datagen/imagecaptcha.py": Room("datagen/sample.py", "numpy PIL captcha"),
-    "datagen/kcaptcha.py": Room("datagen/sample.py datagen/fonts.py", "numpy PIL"),
+    "datagen/kcaptcha.py": Room("datagen/sample.py datagen/fonts.py datagen/strips.py", "numpy PIL"),
     # pictures without a character
     "datagen/blank.py": Room("datagen/sample.py", "numpy cv2"),
     # --- the universal generator
@@ -48,7 +50,7 @@ HOUSE = {
     "datagen/universal/warp.py": Room("datagen/universal/style.py datagen/universal/noise.py", "numpy cv2"),
     # glyphs on the canvas
     "datagen/universal/lettering.py": Room(
-        "datagen/fonts.py datagen/universal/style.py datagen/universal/noise.py datagen/universal/paint.py "
+        "datagen/atlas.py datagen/universal/style.py datagen/universal/noise.py datagen/universal/paint.py "
         "datagen/universal/warp.py",
         "numpy cv2",
     ),
@@ -70,11 +72,11 @@ HOUSE = {
     ),
     # where characters stand
     "datagen/universal/layout.py": Room(
-        "datagen/fonts.py datagen/universal/style.py datagen/universal/dice.py datagen/universal/legibility.py"
+        "datagen/atlas.py datagen/universal/style.py datagen/universal/dice.py datagen/universal/legibility.py"
     ),
     # draws styles
     "datagen/universal/sampler.py": Room(
-        "datagen/fonts.py datagen/universal/style.py datagen/universal/dice.py datagen/universal/noise.py "
+        "datagen/atlas.py datagen/universal/style.py datagen/universal/dice.py datagen/universal/noise.py "
         "datagen/universal/paint.py datagen/universal/layout.py",
         "numpy",
     ),
@@ -88,12 +90,12 @@ HOUSE = {
     # pictures of all sizes in one tensor
     "datagen/universal/gpu_raster.py": Room("", "torch"),
     # styles as tables, made by the loaders
-    "datagen/universal/gpu_pack.py": Room("datagen/fonts.py datagen/universal/style.py", "numpy torch"),
+    "datagen/universal/gpu_pack.py": Room("datagen/atlas.py datagen/universal/style.py", "numpy torch"),
     "datagen/universal/gpu_paint.py": Room(
         "datagen/universal/noise.py datagen/universal/gpu_raster.py datagen/universal/gpu_pack.py", "torch"
     ),
     "datagen/universal/gpu_letters.py": Room(
-        "datagen/fonts.py datagen/universal/lettering.py datagen/universal/gpu_raster.py "
+        "datagen/atlas.py datagen/universal/lettering.py datagen/universal/gpu_raster.py "
         "datagen/universal/gpu_pack.py datagen/universal/gpu_paint.py",
         "numpy torch cv2",
     ),
@@ -112,7 +114,7 @@ HOUSE = {
     ),
     # draws the same pictures in batches, on a device
     "datagen/universal/gpu.py": Room(
-        "datagen/fonts.py datagen/universal/gpu_raster.py datagen/universal/gpu_pack.py "
+        "datagen/atlas.py datagen/universal/gpu_raster.py datagen/universal/gpu_pack.py "
         "datagen/universal/gpu_paint.py datagen/universal/gpu_letters.py datagen/universal/gpu_boxes.py "
         "datagen/universal/gpu_camera.py datagen/universal/gpu_legibility.py datagen/universal/legibility.py",
         "torch",
@@ -168,11 +170,18 @@ HOUSE = {
     ),
     # the only one to know albumentations (and the OpenCV constants that it takes)
     "detector/training/augment.py": Room("", "numpy albumentations cv2"),
-    # the only door between the generators and the detector
+    # the door between the generators and the detector
     "detector/training/data.py": Room(
         "datagen/sample.py datagen/dataset_writer.py detector/charset.py detector/images.py "
         "detector/training/augment.py detector/training/targets.py",
         "numpy torch lightning PIL",
+    ),
+    # lets the device draw, and is the only other door
+    "detector/training/device.py": Room(
+        "datagen/sample.py datagen/mixture.py datagen/dataset_writer.py datagen/universal/style.py "
+        "datagen/universal/sampler.py datagen/universal/cpu.py datagen/universal/gpu.py datagen/universal/gpu_pack.py "
+        "detector/charset.py detector/training/data.py detector/training/targets.py",
+        "numpy torch",
     ),
     # training-time validation reads and counts as everybody does
     "detector/training/task.py": Room(
@@ -201,14 +210,23 @@ HOUSE = {
     # draws the pictures of the documentation
     "docs/*.py": Room(
         "datagen/__main__.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/sample.py detector/charset.py "
-        "detector/models/*.py detector/training/augment.py detector/training/data.py detector/training/targets.py "
-        "infer.py",
-        "numpy PIL torch",
+        "detector/evaluation/plots.py detector/evaluation/benchmark.py detector/models/*.py detector/reader.py "
+        "detector/training/augment.py detector/training/data.py detector/training/targets.py evaluate.py infer.py",
+        "numpy PIL torch hydra omegaconf",
     ),
     "benchmarks/universal_gpu.py": Room(
         "datagen/text.py datagen/universal/style.py datagen/universal/sampler.py datagen/universal/gpu_pack.py "
-        "datagen/universal/gpu.py",
+        "datagen/universal/gpu.py detector/models/*.py detector/training/device.py "
+        "detector/training/targets.py",
         "numpy torch",
+    ),
+    # trains variants of the networks
+    "benchmarks/ablations.py": Room(
+        "datagen/sample.py detector/charset.py detector/evaluation/metrics.py detector/images.py detector/models/*.py "
+        "detector/reader.py detector/reading.py detector/records.py detector/training/data.py "
+        "detector/training/export.py detector/training/losses.py detector/training/targets.py "
+        "detector/training/task.py",
+        "numpy torch lightning hydra omegaconf",
     ),
     # measure the finished house, against others too
     "benchmarks/*.py": Room(
@@ -319,16 +337,16 @@ def test_the_light_half_needs_the_light_packages_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "part", "importer"),
+    ("package", "part", "importers"),
     [
-        ("datagen", "detector/*", "detector/training/data.py"),
-        ("albumentations", "*", "detector/training/augment.py"),
-        ("captcha", "d*", "datagen/imagecaptcha.py"),  # the benchmark compares with it
+        ("datagen", "detector/*", ["detector/training/data.py", "detector/training/device.py"]),
+        ("albumentations", "*", ["detector/training/augment.py"]),
+        ("captcha", "d*", ["datagen/imagecaptcha.py"]),  # the benchmark compares with it
     ],
 )
-def test_sole_importers(package: str, part: str, importer: str) -> None:
+def test_sole_importers(package: str, part: str, importers: list[str]) -> None:
     files = [file for file in FILES if fnmatchcase(file, part)]
-    assert [file for file in files if package in {name.split(".")[0] for name in imports_of(file)}] == [importer]
+    assert [file for file in files if package in {name.split(".")[0] for name in imports_of(file)}] == importers
 
 
 def test_reading_loads_nothing_heavy() -> None:

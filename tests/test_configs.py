@@ -71,6 +71,7 @@ def test_experiments_compose_and_resolve(experiment: str) -> None:
     OmegaConf.to_container(config.data, resolve=True)
     data = instantiate(config.data)
     assert len(data.charset) == 62
+    data.train_chunks()
     build_task(config, data)
 
 

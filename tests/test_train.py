@@ -84,6 +84,16 @@ def test_a_killed_run_resumes_to_the_same_weights(unbroken: Path, tmp_path: Path
     assert_equal_weights(unbroken, tmp_path)
 
 
+def test_the_device_draws_what_it_trains_on(tmp_path: Path) -> None:
+    drawing = ["data=device", "family=universal", "charset=alnum", "trainer.max_epochs=2", "trainer_data.workers=1"]
+    process = start(*SMALL, *drawing, f"hydra.run.dir={tmp_path}")
+    output = finish(process)
+    assert process.returncode == 0, output
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert 2 * 8 * 4 < card["images_seen"] < 2 * 8 * 8  # some were not legible
+    assert card["accuracy"]["images"] == 20
+
+
 def test_ctrl_c_leaves_usable_weights(tmp_path: Path) -> None:
     process = start(*SMALL, "trainer.max_epochs=1000", f"hydra.run.dir={tmp_path}")
     wait_for(tmp_path / "checkpoints" / "last.ckpt", process)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from datagen.fonts import AtlasFace
+from datagen.atlas import AtlasFace
 from datagen.universal import gpu_paint as paint
 from datagen.universal.gpu_boxes import place_letters
 from datagen.universal.gpu_camera import photograph

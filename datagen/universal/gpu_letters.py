@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datagen.fonts import AtlasFace
+from datagen.atlas import AtlasFace
 from datagen.universal.gpu_pack import CONTOURS, DECOY, LEVELS, NICK, Packed, Table
 from datagen.universal.gpu_paint import Noise, Spots, pattern_mask, ramp, stroke_spots
 from datagen.universal.gpu_raster import Raster, bilinear, blur, lay

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from datagen.fonts import AtlasFace
+from datagen.atlas import AtlasFace
 from datagen.universal.style import (
     Background,
     Camera,
@@ -172,7 +172,8 @@ class Packed:
     def tables(self) -> Mapping[str, tuple[Table, ...]]:
         """The tables, views of `values`, by the names of `COLUMNS`."""
         widths = {name: 1 + len(COLUMNS[name]) for name in self.rows}
-        pieces = iter(self.values.split([widths[name] * n for name, counts in self.rows.items() for n in counts]))
+        sizes = [widths[name] * n for name, counts in self.rows.items() for n in counts]
+        pieces = iter(torch.split(self.values, sizes))
         return {
             name: tuple(Table(("image", *COLUMNS[name]), next(pieces).view(n, widths[name])) for n in counts)
             for name, counts in self.rows.items()

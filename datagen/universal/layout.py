@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import atan2, cos, degrees, exp, log, pi, radians, sin
 
-from datagen.fonts import AtlasFace, AtlasGlyph
+from datagen.atlas import AtlasFace, AtlasGlyph
 from datagen.universal.dice import Dice
 from datagen.universal.legibility import NETWORK_HEIGHT
 from datagen.universal.style import Canvas, Color, Glyph, Resample

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from datagen.fonts import AtlasFace, AtlasGlyph
+from datagen.atlas import AtlasFace, AtlasGlyph
 from datagen.universal import noise
 from datagen.universal.paint import draw_stroke, fade, lay, lay_color, pattern_mask, ramp, solid
 from datagen.universal.style import Contour, Glyph, Lettering, Shadow, Style

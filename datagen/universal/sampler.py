@@ -12,7 +12,7 @@ from string import ascii_letters, digits
 
 import numpy as np
 
-from datagen.fonts import AtlasFace, atlas_faces, load_atlas_faces
+from datagen.atlas import AtlasFace, atlas_faces, load_atlas_faces
 from datagen.universal.dice import Dice
 from datagen.universal.layout import Layout, lay_out
 from datagen.universal.noise import SEEDS

@@ -107,7 +107,7 @@ class CenterDetector(nn.Module):
         """Computes the maps of a batch.
 
         Args:
-            images: uint8 or float [N, 3, H, W] in 0..255; H and W multiples of 16, at least `max_detections` cells.
+            images: uint8 or float [N, 3, H, W] in 0..255; H and W multiples of 16.
         """
         x = (images.float() - 128.0) / 64.0
         x = self.grid(self.stem(x))  # [N, width, H/8, W/4]
@@ -153,7 +153,9 @@ class CenterDetector(nn.Module):
         centers, classes, distances = self.maps(images)
         scores = centers.float().sigmoid()  # [N, h, w]
         peaks = scores == F.max_pool2d(scores.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
-        top_scores, top = (scores * peaks).flatten(1).topk(self.max_detections, dim=1)  # [N, K]
+        candidates = F.pad((scores * peaks).flatten(1), (0, self.max_detections))  # small images have few cells
+        top_scores, top = candidates.topk(self.max_detections, dim=1)  # [N, K]
+        top = top.clamp(max=scores.shape[1] * scores.shape[2] - 1)
         row = top // centers.shape[2]
         column = top - row * centers.shape[2]
         middles = torch.stack([(column + 0.5) * STRIDE_HW[1], (row + 0.5) * STRIDE_HW[0]], dim=2)  # [N, K, 2] x, y

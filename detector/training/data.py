@@ -8,11 +8,11 @@ about equal width, so that a batch needs one size and no padding.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import lightning as L
 import numpy as np
@@ -41,6 +41,29 @@ class Batch(NamedTuple):
     images: Tensor
     targets: Targets
     texts: list[str]
+
+
+class Picture(Protocol):
+    """A sample, drawn or yet to be drawn."""
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width, pixels."""
+        ...
+
+
+P = TypeVar("P", bound=Picture)
+P_in = TypeVar("P_in", bound=Picture, contravariant=True)
+B = TypeVar("B")
+B_out = TypeVar("B_out", covariant=True)
+
+
+class Collate(Protocol[P_in, B_out]):
+    """Makes a batch."""
+
+    def __call__(self, samples: Sequence[P_in], *, network_hw: tuple[int, int]) -> B_out:
+        """Makes a batch of one size of some samples."""
+        ...
 
 
 class Source(Protocol):
@@ -130,9 +153,9 @@ class NetworkInput:
     width_multiple: int = 16
     max_width: int = 768
 
-    def width(self, sample: CaptchaSample, stretch: float = 1.0) -> int:
+    def width(self, sample: Picture, stretch: float = 1.0) -> int:
         """The width that a sample gets, after stretching it."""
-        height, width = sample.image.shape[:2]
+        height, width = sample.image_hw
         return network_width((height, round(width * stretch)), self.height, self.width_multiple, self.max_width)
 
 
@@ -147,7 +170,7 @@ def collate(samples: Sequence[CaptchaSample], charset: Charset, network_hw: tupl
     boxes = np.zeros((len(samples), longest, 4), np.float32)
     labels = np.full((len(samples), longest), -1, np.int64)
     for i, sample in enumerate(samples):
-        height, width = sample.image.shape[:2]
+        height, width = sample.image_hw
         scale = np.array([network_hw[1] / width, network_hw[0] / height] * 2, np.float32)
         boxes[i, : len(sample.text)] = sample.boxes * scale
         labels[i, : len(sample.text)] = charset.encode(sample.text)
@@ -158,12 +181,12 @@ def collate(samples: Sequence[CaptchaSample], charset: Charset, network_hw: tupl
     )
 
 
-class TrainChunks(Dataset[list[Batch]]):
+class TrainChunks(Dataset[list[B]], Generic[P, B]):
     """Chunk c holds samples c * chunk .. (c + 1) * chunk - 1 as batches of about equal width, in random order.
 
     Args:
         source: where samples come from.
-        charset: labels of the characters.
+        collate: makes the batches.
         network: size of the input.
         batch_size: images per batch.
         batches: batches per chunk; more give batches of more equal width.
@@ -176,8 +199,8 @@ class TrainChunks(Dataset[list[Batch]]):
 
     def __init__(
         self,
-        source: Source,
-        charset: Charset,
+        source: Callable[[int], P],
+        collate: Collate[P, B],
         network: NetworkInput,
         batch_size: int,
         batches: int,
@@ -185,11 +208,11 @@ class TrainChunks(Dataset[list[Batch]]):
         heights: Sequence[int],
         seed: int,
     ) -> None:
-        self.source, self.charset, self.network = source, charset, network
+        self.source, self.collate, self.network = source, collate, network
         self.batch_size, self.batches, self.seed = batch_size, batches, seed
         self.stretch, self.heights = stretch, heights
 
-    def __getitem__(self, chunk: int) -> list[Batch]:
+    def __getitem__(self, chunk: int) -> list[B]:
         rng = np.random.default_rng((self.seed, 2, chunk))
         size = self.batch_size * self.batches
         samples = [self.source(index) for index in range(chunk * size, (chunk + 1) * size)]
@@ -198,7 +221,7 @@ class TrainChunks(Dataset[list[Batch]]):
         widths = np.array([self.network.width(s, f) for s, f in zip(samples, stretches, strict=True)])
         parts = np.argsort(widths, kind="stable").reshape(self.batches, self.batch_size)
         return [
-            collate([samples[i] for i in part], self.charset, self._size(int(widths[part].max()), rng))
+            self.collate([samples[i] for i in part], network_hw=self._size(int(widths[part].max()), rng))
             for part in parts[rng.permutation(self.batches)]
         ]
 
@@ -230,7 +253,7 @@ class ValBatches(Dataset[Batch]):
         return self.batches[index]
 
 
-class ChunkLoader:
+class ChunkLoader(Generic[P, B]):
     """Runs through the batches of some chunks, drawn by worker processes.
 
     Args:
@@ -240,7 +263,7 @@ class ChunkLoader:
         workers: processes that draw; 0 draws in this one.
     """
 
-    def __init__(self, chunks: TrainChunks, first: int, count: int, workers: int) -> None:
+    def __init__(self, chunks: TrainChunks[P, B], first: int, count: int, workers: int) -> None:
         self.loader = DataLoader(
             chunks,
             batch_size=None,
@@ -253,7 +276,7 @@ class ChunkLoader:
     def __len__(self) -> int:
         return self.length
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[B]:
         for batches in self.loader:
             yield from batches
 
@@ -299,21 +322,29 @@ class CaptchaData(L.LightningDataModule):
             raise ValueError(f"epoch_batches={epoch_batches} must be a multiple of chunk_batches={chunk_batches}")
         self.charset = Charset(charset)
         self.network = network
-        self.val_source, self.val_count = val, val_count
-        self.batch_size, self.workers = batch_size, workers
+        self.train_source, self.val_source, self.val_count = train, val, val_count
+        self.batch_size, self.chunk_batches, self.workers, self.seed = batch_size, chunk_batches, workers, seed
+        self.stretch, self.heights = (stretch[0], stretch[1]), tuple(heights)
         self.chunks_per_epoch = epoch_batches // chunk_batches
-        self.chunks = TrainChunks(
-            train, self.charset, network, batch_size, chunk_batches, (stretch[0], stretch[1]), tuple(heights), seed
-        )
         self.val_batches: ValBatches | None = None
 
-    def train_dataloader(self) -> ChunkLoader:
+    def train_chunks(self) -> TrainChunks[Any, Any]:
+        """All that there is to train on."""
+        return self.chunks_of(self.train_source, partial(collate, charset=self.charset))
+
+    def chunks_of(self, source: Callable[[int], P], collate: Collate[P, B]) -> TrainChunks[P, B]:
+        """Chunks of the sizes, stretching and heights of this run."""
+        return TrainChunks(
+            source, collate, self.network, self.batch_size, self.chunk_batches, self.stretch, self.heights, self.seed
+        )
+
+    def train_dataloader(self) -> ChunkLoader[Any, Any]:
         """The chunks of the current epoch and process; asked for anew in every epoch."""
         world, rank, epoch = 1, 0, 0
         if self.trainer is not None:
             world, rank, epoch = self.trainer.world_size, self.trainer.global_rank, self.trainer.current_epoch
         first = (epoch * world + rank) * self.chunks_per_epoch
-        return ChunkLoader(self.chunks, first, self.chunks_per_epoch, self.workers)
+        return ChunkLoader(self.train_chunks(), first, self.chunks_per_epoch, self.workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation batches, drawn once."""

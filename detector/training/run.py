@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Mapping
@@ -94,12 +95,12 @@ def _finish(
     """Exports the last checkpoint, whose weights are the averaged ones, and reads fresh images with it."""
     state = torch.load(checkpoint, map_location="cpu", weights_only=False)
     task.load_state_dict(state["state_dict"])
-    settings = reader_settings(task.charset, data.network, task.reading, data.chunks.heights)
+    settings = reader_settings(task.charset, data.network, task.reading, data.heights)
     save_parameters(run_dir / "model.safetensors", task.model, task.charset)
     proto = to_onnx(task.model, settings)
     calibration = (data.val_source(index).image for index in range(CALIBRATION_COUNT))
     test = _labelled(_test_source(data.val_source), config.test_count)
-    facts = _card(config, task, state)
+    facts = _card(config, run_dir, task, state)
     seen = "unseen" if isinstance(data.val_source, OnlineSource) else "validation"
     exact_match = 0.0
     for folder, exported in ((run_dir / "int8", to_int8(proto, calibration, settings)), (run_dir, proto)):
@@ -138,14 +139,14 @@ def _labelled(source: Source, count: int) -> list[LabelledImage]:
     return [LabelledImage(str(index), sample.image, sample.text, sample.boxes) for index, sample in samples]
 
 
-def _card(config: DictConfig, task: CaptchaTask, state: Mapping[str, Any]) -> dict[str, Any]:
+def _card(config: DictConfig, run_dir: Path, task: CaptchaTask, state: Mapping[str, Any]) -> dict[str, Any]:
     """What the weights are, for people."""
-    batch_size, devices = config.data.batch_size, task.trainer.world_size
+    last_epoch = json.loads((run_dir / "epochs.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     return {
         "name": config.name,
         "charset": task.charset.characters,
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
-        "images_seen": state["global_step"] * batch_size * devices,
+        "images_seen": last_epoch["images_seen"],
         "validation": {name: round(float(value), 5) for name, value in state[METRICS_KEY].items()},
         "recipe": OmegaConf.to_container(config, resolve=False),
         "versions": {name: version(name) for name in ("torch", "lightning", "numpy", "pillow", "captcha")},

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datagen.fonts import ALPHANUMERIC, bundled_faces
+from datagen.fonts import ALPHANUMERIC
 from datagen.kcaptcha import ORIGINAL_ALPHABET, PRESETS, VISIBLE_INK, KCaptchaOptions, KCaptchaRenderer, Plan, kcaptcha
+from datagen.strips import bundled_faces
 
 CLEAN: Mapping[str, Any] = {"white_noise_density": 0, "black_noise_density": 0}
 STILL: Mapping[str, Any] = {"wave_amplitude_x": (0, 0), "wave_amplitude_y": (0, 0)}

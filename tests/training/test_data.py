@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,11 @@ DIGITS = Charset("digits")
 FAMILY = RenderedText(kcaptcha("generator", {"overflow": "widen"}), TextSampler("0123456789", 1, 8))
 
 
-def chunks(seed: int = 3, stretch: tuple[float, float] = (0.8, 1.5), heights: tuple[int, ...] = (64,)) -> TrainChunks:
-    return TrainChunks(OnlineSource(FAMILY, seed), DIGITS, NetworkInput(), 4, 3, stretch, heights, seed)
+def chunks(
+    seed: int = 3, stretch: tuple[float, float] = (0.8, 1.5), heights: tuple[int, ...] = (64,)
+) -> TrainChunks[CaptchaSample, Batch]:
+    digits = partial(collate, charset=DIGITS)
+    return TrainChunks(OnlineSource(FAMILY, seed), digits, NetworkInput(), 4, 3, stretch, heights, seed)
 
 
 def assert_same(first: list[Batch], second: list[Batch]) -> None:

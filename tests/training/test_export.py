@@ -108,11 +108,11 @@ def test_an_export_takes_any_batch_and_size() -> None:
     torch.manual_seed(0)
     model = CenterDetector(10, width=16).eval()
     with torch.no_grad():
-        model.predict.weight[0] *= 1000  # scores far enough apart that rounding leaves their order
+        model.predict.weight[0] *= 20  # scores far enough apart that rounding leaves their order
     settings = reader_settings(Charset("digits"), NetworkInput(), ReadingOptions(), [64])
     session = ort.InferenceSession(to_onnx(model, settings).SerializeToString())
     generator = torch.Generator().manual_seed(0)
-    for batch, height, width in ((1, 32, 64), (3, 64, 16), (2, 80, 768), (1, 256, 144)):
+    for batch, height, width in ((1, 32, 16), (1, 32, 64), (3, 64, 16), (2, 80, 768), (1, 256, 144)):
         images = torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8, generator=generator)
         expected = [output.detach().numpy() for output in model(images.permute(0, 3, 1, 2))]
         outputs = session.run(None, {"images": images.numpy()})
@@ -134,10 +134,13 @@ def test_int8_is_smaller_and_reads_nearly_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "files"),
-    [("default", {"model.onnx", "model.safetensors", "card.json"}), ("fast", {"model.onnx", "card.json"})],
+    ("name", "files", "most_bytes"),
+    [
+        ("default", {"model.onnx", "model.safetensors", "card.json"}, 8_000_000),
+        ("tiny", {"model.onnx", "card.json"}, 1_000_000),
+    ],
 )
-def test_bundled_weights_are_whole(name: str, files: set[str]) -> None:
+def test_bundled_weights_are_whole(name: str, files: set[str], most_bytes: int) -> None:
     folder = DEFAULT.parent / name
     assert {path.name for path in folder.iterdir()} == files
-    assert (folder / "model.onnx").stat().st_size <= 5_000_000
+    assert (folder / "model.onnx").stat().st_size <= most_bytes

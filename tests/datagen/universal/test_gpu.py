@@ -147,7 +147,7 @@ TOLERANCES = {
     ("clutter", "behind"): 1.5,
     ("clutter", "front"): 1.5,
     # integer transforms there, floating point here
-    ("camera", "jpeg_quality"): 0.5,
+    ("camera", "jpeg_quality"): 1.5,
 }
 
 

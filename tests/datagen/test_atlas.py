@@ -7,20 +7,10 @@ import matplotlib
 import numpy as np
 import pytest
 
-from datagen import fonts
-from datagen.fonts import (
-    ALPHANUMERIC,
-    BUNDLED_FONTS,
-    CAP_HEIGHT,
-    STRIP_HEIGHT,
-    AtlasFace,
-    AtlasGlyph,
-    Face,
-    atlas_faces,
-    bundled_faces,
-    load_atlas_faces,
-    load_faces,
-)
+from datagen import atlas
+from datagen.atlas import CAP_HEIGHT, AtlasFace, AtlasGlyph, atlas_faces, load_atlas_faces
+from datagen.fonts import ALPHANUMERIC, ASSETS
+from datagen.strips import bundled_faces
 
 CATEGORIES = {
     *("serif", "sans", "mono", "slab", "script", "handwriting", "display", "condensed", "wide", "rounded", "dotted"),
@@ -29,87 +19,6 @@ CATEGORIES = {
 MEBIBYTE = 2**20
 DEJAVU = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSerif.ttf"
 PLACEHOLDERS = DEJAVU.with_name("LastResortHE-Regular.ttf")  # a box per script, the same for all its letters
-SYMBOLS = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "cmex10.ttf"  # brackets and roots, hardly a letter
-
-
-@pytest.mark.parametrize("face", bundled_faces(), ids=lambda face: face.name)
-def test_every_bundled_face_draws_the_whole_alphabet(face: Face) -> None:
-    assert face.covers(ALPHANUMERIC)
-    assert not face.covers("ж")
-    drawings = {char: glyph.tobytes() for char, glyph in face.glyphs.items()}
-    # A font without a character would draw the same box for several of them.
-    assert len(set(drawings.values())) == len(ALPHANUMERIC)
-    for char, glyph in face.glyphs.items():
-        assert glyph.shape[0] == STRIP_HEIGHT
-        assert glyph.max() == 255, char
-        assert glyph[:, [0, -1]].any(0).all(), f"{char} has clear columns at its side"
-
-
-def test_the_bundled_glyphs_are_hollow() -> None:
-    for face in bundled_faces():
-        row = face.glyphs["l"][STRIP_HEIGHT // 2] > 127
-        assert np.diff(row.astype(int)).tolist().count(1) + row[0] == 2, f"the stem of {face.name} is not two lines"
-
-
-def test_letters_with_and_without_ascenders_share_a_baseline() -> None:
-    for face in bundled_faces():
-        x, upper, descender = (int(face.glyphs[char].any(1).nonzero()[0][-1]) for char in "xHp")
-        assert abs(x - upper) <= 1 < descender - x, face.name
-
-
-def test_every_bundled_face_has_its_licence_named() -> None:
-    table = (fonts.STRIPS.parent / "licences" / "README.md").read_text(encoding="utf-8")
-    assert {face.name for face in bundled_faces()} == {name for name, _ in BUNDLED_FONTS.values()}
-    for file, (name, package) in BUNDLED_FONTS.items():
-        assert f"| {name} | `{file}` | {package} " in table
-
-
-def test_the_users_folder_gives_faces(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "Mine.TTF").write_bytes(DEJAVU.read_bytes())
-    (tmp_path / "notes.txt").write_text("not a font")
-    (face,) = load_faces((str(tmp_path),))
-    assert face.name == "Mine"
-    assert face.covers(ALPHANUMERIC)
-
-
-def test_a_font_gives_only_the_characters_it_has(tmp_path: Path) -> None:
-    (tmp_path / "dejavu.ttf").write_bytes(DEJAVU.read_bytes())
-    (face,) = load_faces((str(tmp_path),), "a字b ")  # DejaVu has no Chinese, and a space has no ink
-    assert face.glyphs.keys() == {"a", "b"}
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "message"),
-    [
-        (None, b"", "holds no font"),  # an empty folder
-        ("readme.txt", b"hello", "holds no font"),  # a folder without fonts
-        ("broken.ttf", b"hello", "cannot be read as a font"),  # a broken font
-        ("symbols.ttf", SYMBOLS.read_bytes(), "can draw any of"),  # a font without a wanted character
-    ],
-)
-def test_a_folder_without_usable_fonts_says_so(tmp_path: Path, file: str | None, content: bytes, message: str) -> None:
-    if file is not None:
-        (tmp_path / file).write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        load_faces((str(tmp_path),), "жш")
-
-
-def test_strips_survive_a_round_trip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    face = fonts.rasterise(DEJAVU, "DejaVu Serif")
-    fonts.save_strips([face], tmp_path / "strips.npz")
-    monkeypatch.setattr(fonts, "STRIPS", tmp_path / "strips.npz")
-    (loaded,) = bundled_faces.__wrapped__()
-    assert loaded.name == "DejaVu Serif"
-    for char in ALPHANUMERIC:
-        np.testing.assert_array_equal(loaded.glyphs[char], face.glyphs[char])
-
-
-def test_a_rebuild_without_the_fonts_names_the_packages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "dejavu.ttf").write_bytes(DEJAVU.read_bytes())
-    with pytest.raises(SystemExit):
-        fonts.main([str(tmp_path / "strips.npz"), "--fonts", str(tmp_path)])
-    assert "install Debian fonts-texgyre" in capsys.readouterr().err
 
 
 def below_the_baseline(glyph: AtlasGlyph) -> float:
@@ -117,7 +26,7 @@ def below_the_baseline(glyph: AtlasGlyph) -> float:
 
 
 def atlas_sources() -> list[dict[str, str]]:
-    with fonts.ATLAS_SOURCES.open(encoding="utf-8", newline="") as lines:
+    with atlas.ATLAS_SOURCES.open(encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(lines))
 
 
@@ -203,7 +112,7 @@ def test_the_atlas_is_what_its_list_of_sources_says() -> None:
 
 
 def test_every_atlas_face_has_its_licence_named() -> None:
-    licences = fonts.ATLAS.parent / "licences"
+    licences = ASSETS / "licences"
     table = (licences / "README.md").read_text(encoding="utf-8").partition("## `atlas.npz`")[2]
     assert [line for line in table.splitlines() if line.startswith("| ")][1:] == [
         "| {name} | `{file}` | {package} {version} | [{licence}]({licence}.txt) | {copyright} |".format_map(source)
@@ -215,7 +124,7 @@ def test_every_atlas_face_has_its_licence_named() -> None:
 
 
 def test_the_atlas_is_small() -> None:
-    sizes = [path.stat().st_size for path in fonts.ATLAS.parent.rglob("*") if path.is_file()]
+    sizes = [path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()]
     assert max(sizes) <= 7.5 * MEBIBYTE
     assert sum(sizes) <= 12 * MEBIBYTE
 
@@ -239,8 +148,8 @@ def test_the_users_folder_gives_atlas_faces(tmp_path: Path) -> None:
     ],
 )
 def test_the_size_does_not_depend_on_the_characters(characters: str, tallest: str) -> None:
-    face = fonts.rasterise_filled(DEJAVU, "DejaVu Serif", characters=characters + tallest)
-    alone = fonts.rasterise_filled(DEJAVU, "DejaVu Serif", characters=characters)
+    face = atlas.rasterise_filled(DEJAVU, "DejaVu Serif", characters=characters + tallest)
+    alone = atlas.rasterise_filled(DEJAVU, "DejaVu Serif", characters=characters)
     assert face.glyphs[tallest].top == CAP_HEIGHT
     for char in characters:
         np.testing.assert_array_equal(alone.glyphs[char].alpha, face.glyphs[char].alpha)
@@ -250,11 +159,11 @@ def test_the_atlas_survives_a_rebuild(tmp_path: Path, monkeypatch: pytest.Monkey
     source = {"file": DEJAVU.name, "name": "Mine", "family": "My", "categories": "serif wide", "package": "none"}
     source |= {"version": "1", "licence": "OFL-1.1"}
     (tmp_path / "atlas.csv").write_text(",".join(source) + "\n" + ",".join(source.values()))
-    monkeypatch.setattr(fonts, "ATLAS_SOURCES", tmp_path / "atlas.csv")
-    monkeypatch.setattr(fonts, "ATLAS", tmp_path / "atlas.npz")
-    fonts.main([str(fonts.ATLAS), "--atlas", "--fonts", str(DEJAVU.parent)])
-    (loaded,) = fonts._atlas.__wrapped__()
-    drawn = fonts.rasterise_filled(DEJAVU, "Mine", "My", ("serif", "wide"))
+    monkeypatch.setattr(atlas, "ATLAS_SOURCES", tmp_path / "atlas.csv")
+    monkeypatch.setattr(atlas, "ATLAS", tmp_path / "atlas.npz")
+    atlas.main([str(atlas.ATLAS), "--fonts", str(DEJAVU.parent)])
+    (loaded,) = atlas._atlas.__wrapped__()
+    drawn = atlas.rasterise_filled(DEJAVU, "Mine", "My", ("serif", "wide"))
     for attribute in ("name", "family", "categories", "weight", "cap_height", "x_height"):
         assert getattr(loaded, attribute) == getattr(drawn, attribute)
     for char in ALPHANUMERIC:
@@ -266,12 +175,12 @@ def test_the_atlas_survives_a_rebuild(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_an_atlas_rebuild_without_the_fonts_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "dejavu.ttf").write_bytes(DEJAVU.read_bytes())
     with pytest.raises(SystemExit):
-        fonts.main([str(tmp_path / "atlas.npz"), "--atlas", "--fonts", str(tmp_path)])
+        atlas.main([str(tmp_path / "atlas.npz"), "--fonts", str(tmp_path)])
     assert "install npm @fontsource/abel" in capsys.readouterr().err
 
 
 def test_a_font_that_lacks_a_character_stays_out_of_the_atlas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "atlas.csv").write_text(f"file,name,package\n{PLACEHOLDERS.name},Placeholders,none\n")
-    monkeypatch.setattr(fonts, "ATLAS_SOURCES", tmp_path / "atlas.csv")
+    monkeypatch.setattr(atlas, "ATLAS_SOURCES", tmp_path / "atlas.csv")
     with pytest.raises(ValueError, match=r"cannot draw .*A.*; take it out of atlas.csv"):
-        fonts.main([str(tmp_path / "atlas.npz"), "--atlas", "--fonts", str(PLACEHOLDERS.parent)])
+        atlas.main([str(tmp_path / "atlas.npz"), "--fonts", str(PLACEHOLDERS.parent)])
