@@ -173,7 +173,7 @@ HOUSE = {
     # the door between the generators and the detector
     "detector/training/data.py": Room(
         "datagen/sample.py datagen/dataset_writer.py detector/charset.py detector/images.py "
-        "detector/training/augment.py detector/training/targets.py",
+        "detector/evaluation/benchmark.py detector/training/augment.py detector/training/targets.py",
         "numpy torch lightning PIL",
     ),
     # lets the device draw, and is the only other door

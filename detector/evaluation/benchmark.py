@@ -371,6 +371,21 @@ def _read_labels(path: Path) -> dict[str, str]:
     return labels
 
 
+def coco_boxes(dataset: Any) -> dict[str, npt.NDArray[np.float32]]:
+    """The boxes of each file of a COCO data set, float32 [N, 4] xyxy, in their order.
+
+    Raises:
+        KeyError, TypeError, ValueError: if it is none.
+    """
+    boxes: dict[int, list[list[float]]] = defaultdict(list)
+    for annotation in dataset["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        boxes[annotation["image_id"]].append([x, y, x + width, y + height])
+    return {
+        image["file_name"]: np.array(boxes[image["id"]], dtype=np.float32).reshape(-1, 4) for image in dataset["images"]
+    }
+
+
 def _read_boxes(path: Path) -> dict[str, npt.NDArray[np.float32]]:
     """Reads the boxes of each file of a COCO data set, float32 [N, 4] xyxy; none if the data set does not exist.
 
@@ -379,16 +394,8 @@ def _read_boxes(path: Path) -> dict[str, npt.NDArray[np.float32]]:
     """
     if not path.exists():
         return {}
-    dataset = _read_json(path)
     try:
-        boxes: dict[int, list[list[float]]] = defaultdict(list)
-        for annotation in dataset["annotations"]:
-            x, y, width, height = annotation["bbox"]
-            boxes[annotation["image_id"]].append([x, y, x + width, y + height])
-        return {
-            image["file_name"]: np.array(boxes[image["id"]], dtype=np.float32).reshape(-1, 4)
-            for image in dataset["images"]
-        }
+        return coco_boxes(_read_json(path))
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{path} is no COCO data set ({error!r}); remove it to evaluate without boxes") from error
 

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from datagen.dataset_writer import sample_at
 from datagen.sample import CaptchaSample, Family
 from detector.charset import Charset
+from detector.evaluation.benchmark import coco_boxes
 from detector.images import load, network_width, resize
 from detector.training.augment import Augmentation
 from detector.training.targets import Targets
@@ -114,11 +115,8 @@ class CocoSource:
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing: make a data set with `python -m datagen out={self.folder}`")
         coco = json.loads(path.read_text(encoding="utf-8"))
-        boxes: dict[int, list[list[float]]] = {image["id"]: [] for image in coco["images"]}
-        for annotation in coco["annotations"]:
-            x, y, width, height = annotation["bbox"]
-            boxes[annotation["image_id"]].append([x, y, x + width, y + height])
-        self.items = [(image["file_name"], image["text"], boxes[image["id"]]) for image in coco["images"]]
+        boxes = coco_boxes(coco)
+        self.items = [(image["file_name"], image["text"], boxes[image["file_name"]]) for image in coco["images"]]
         self.seed = seed
         self.augmentation = augmentation
 
@@ -131,7 +129,7 @@ class CocoSource:
         if self.augmentation is not None:
             position = int(_shuffled(len(self.items), self.seed, epoch)[position])
         name, text, boxes = self.items[position]
-        sample = CaptchaSample(load(self.folder / name), text, np.asarray(boxes, np.float32).reshape(-1, 4))
+        sample = CaptchaSample(load(self.folder / name), text, boxes)
         if self.augmentation is None:
             return sample
         rng = np.random.default_rng((self.seed, 1, index))
