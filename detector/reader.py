@@ -15,14 +15,15 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from detector.charset import Charset
 from detector.images import ImageError, Source, boxes_to_image, load, network_width, resize
-from detector.reading import ReadingOptions, agree, read
+from detector.reading import ReadingOptions, agree, calibrate, read
 from detector.records import Detections, Reading
 
 METADATA_KEY = "captcha_detector"
 """Where the metadata of an ONNX file holds its `NetworkSettings`, as JSON."""
 
 SURE = 0.5
-"""A string that holds more than this share of the probability is the answer: further looks rarely overrule it."""
+"""A string that holds more than this share of the network's own probability is the answer: further looks rarely
+overrule it."""
 
 _STRINGS_PER_LOOK = 5  # that the looks compare, where they differ
 
@@ -56,9 +57,10 @@ class NetworkSettings:
         overlap_thresh: see `ReadingOptions`.
         looks: the sizes at which an image is looked at, one after the other until the answer is sure: input height,
             a multiple of `width_multiple`, and horizontal stretch. One look at `height` where there are none.
+        calibration: slope and offset that turn confidences into probabilities: see `reading.calibrate`.
 
     Raises:
-        TypeError, ValueError: if a look is not a height and a stretch.
+        TypeError, ValueError: if a look is not a height and a stretch, or the calibration not two numbers.
     """
 
     charset: str
@@ -68,10 +70,14 @@ class NetworkSettings:
     score_thresh: float
     overlap_thresh: float
     looks: tuple[tuple[int, float], ...] = ()
+    calibration: tuple[float, float] = (1.0, 0.0)
 
     def __post_init__(self) -> None:
-        looks = tuple((int(height), float(stretch)) for height, stretch in self.looks)  # lists, as they come from JSON
+        # JSON has lists in the place of tuples.
+        looks = tuple((int(height), float(stretch)) for height, stretch in self.looks)
         object.__setattr__(self, "looks", looks or ((self.height, 1.0),))
+        slope, offset = self.calibration
+        object.__setattr__(self, "calibration", (float(slope), float(offset)))
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> NetworkSettings:
@@ -191,7 +197,7 @@ class Reader:
             for place, detections in self._detect(images, unsure, look):
                 answers[place] = self._answer(detections, seen[place])
             unsure = [place for place in unsure if answers[place].confidence <= SURE]
-        return answers
+        return [calibrate(answer, *self.settings.calibration) for answer in answers]
 
     def _answer(self, detections: Detections, seen: list[Reading]) -> Reading:
         """The answer after one more look; `seen` is what the looks before it read, and grows."""

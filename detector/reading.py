@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -136,6 +136,26 @@ def agree(readings: Sequence[Reading], count: int) -> Reading:
     confidence = min(probs[surest.text], 1.0)  # a sum of rounded thirds may pass it
     ranked = ((surest.text, confidence), *others[: count - 1])
     return Reading(surest.text, confidence, surest.characters, ranked)
+
+
+def calibrate(reading: Reading, slope: float, offset: float) -> Reading:
+    """Turns the confidence into the probability that the string is right, as measured on images with known strings.
+
+    Args:
+        reading: as the network's scores have it.
+        slope: what its log-odds are multiplied by, above 0.
+        offset: what is then added to them.
+
+    Returns:
+        The same reading with its new confidence; the strings after the first share the rest of the probability.
+    """
+    prob = min(max(reading.confidence, 1 - _CERTAIN), _CERTAIN)
+    confidence = 1 / (1 + math.exp(-(slope * math.log(prob / (1 - prob)) + offset)))
+    if reading.confidence == 0:  # too few characters for the length asked for
+        confidence = 0.0
+    rest = (1 - confidence) / (1 - prob)
+    others = ((text, min(other * rest, confidence)) for text, other in reading.readings[1:])
+    return replace(reading, confidence=confidence, readings=((reading.text, confidence), *others))
 
 
 def most_probable_strings(

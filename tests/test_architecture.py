@@ -162,6 +162,8 @@ HOUSE = {
     "detector/training/__init__.py": Room(),
     "detector/models/__init__.py": Room(),
     # what a network should say: boxes on its grid
+    # confidence, fitted to readings
+    "detector/training/calibration.py": Room("", "numpy"),
     "detector/training/targets.py": Room("", "numpy torch"),
     "detector/training/losses.py": Room("", "torch"),
     # one network a file; its `losses` compares what it says with the targets
@@ -197,7 +199,8 @@ HOUSE = {
     # a whole run: train, export, measure what was exported
     "detector/training/run.py": Room(
         "detector/charset.py detector/reader.py detector/evaluation/metrics.py detector/evaluation/benchmark.py "
-        "detector/training/data.py detector/training/task.py detector/training/export.py",
+        "detector/training/calibration.py detector/training/data.py detector/training/task.py "
+        "detector/training/export.py",
         "torch lightning hydra omegaconf",
     ),
     # --- thin mains: composition roots

@@ -206,6 +206,23 @@ class StringMatch:
         )
 
 
+def calibration_error(confidences: Sequence[float], right: Sequence[bool], bins: int = 10) -> float:
+    """Expected calibration error (Naeini et al., AAAI 2015), with bins that hold equally many readings.
+
+    Args:
+        confidences: [N], probability that each string is right.
+        right: [N], whether it was.
+        bins: how many groups of about equal confidence to compare.
+
+    Returns:
+        Mean difference between how sure the reader was and how often it was right, in [0, 1]; 0 without readings.
+    """
+    order = np.argsort(confidences, kind="stable")
+    sure, hits = np.asarray(confidences, np.float64)[order], np.asarray(right, np.float64)[order]
+    groups = zip(np.array_split(sure, bins), np.array_split(hits, bins), strict=True)
+    return float(sum(abs(group.sum() - good.sum()) for group, good in groups)) / max(len(order), 1)
+
+
 @dataclass(frozen=True)
 class BoxScores:
     """Mean average precision as COCO defines it; NaN where there is no true box.

@@ -104,6 +104,12 @@ def to_onnx(model: nn.Module, settings: NetworkSettings) -> onnx.ModelProto:
     assert program is not None  # a program is given back wherever dynamo is on
     proto: onnx.ModelProto = program.model_proto
     _forget_origins(proto)
+    return with_settings(proto, settings)
+
+
+def with_settings(proto: onnx.ModelProto, settings: NetworkSettings) -> onnx.ModelProto:
+    """Replaces what the file tells the reader, in place; gives the file back."""
+    del proto.metadata_props[:]
     entry = proto.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, json.dumps(asdict(settings))
     return proto
@@ -141,9 +147,7 @@ def to_int8(
             reduce_range=True,  # processors without VNNI add products in 16 bits, which 8-bit weights would overflow
         )  # fmt: skip
         quantized = onnx.load(result)
-    del quantized.metadata_props[:]
-    quantized.metadata_props.extend(proto.metadata_props)
-    return quantized
+    return with_settings(quantized, settings)
 
 
 class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # untyped package

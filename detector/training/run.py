@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,9 +17,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from detector.evaluation.benchmark import LabelledImage, evaluate
-from detector.evaluation.metrics import StringMatchResult
+from detector.evaluation.benchmark import Evaluation, LabelledImage, evaluate
+from detector.evaluation.metrics import calibration_error
 from detector.reader import Reader
+from detector.training.calibration import fit_calibration
 from detector.training.data import CaptchaData, OnlineSource, Source
 from detector.training.export import (
     load_parameters,
@@ -29,11 +30,13 @@ from detector.training.export import (
     save_weights,
     to_int8,
     to_onnx,
+    with_settings,
 )
 from detector.training.task import METRICS_KEY, CaptchaTask
 
-CALIBRATION_COUNT = 300  # validation images that int8 takes its ranges from
+RANGES_COUNT = 300  # validation images that int8 takes its ranges from
 TEST_SEED = 900_002  # of the images that a run is judged by in the end; no source trains or validates on it
+CALIBRATION_SEED = 900_003  # of the images that confidences are fitted to
 
 
 def train_and_export(config: DictConfig, run_dir: Path) -> float:
@@ -98,15 +101,20 @@ def _finish(
     settings = reader_settings(task.charset, data.network, task.reading, data.heights)
     save_parameters(run_dir / "model.safetensors", task.model, task.charset)
     proto = to_onnx(task.model, settings)
-    calibration = (data.val_source(index).image for index in range(CALIBRATION_COUNT))
-    test = _labelled(_test_source(data.val_source), config.test_count)
+    ranges = (data.val_source(index).image for index in range(RANGES_COUNT))
+    test = _labelled([_reseeded(data.val_source, TEST_SEED)], config.test_count)
+    calibration = _labelled(_calibration_sources(data), config.test_count)
     facts = _card(config, run_dir, task, state)
     seen = "unseen" if isinstance(data.val_source, OnlineSource) else "validation"
     exact_match = 0.0
-    for folder, exported in ((run_dir / "int8", to_int8(proto, calibration, settings)), (run_dir, proto)):
+    for folder, exported in ((run_dir / "int8", to_int8(proto, ranges, settings)), (run_dir, proto)):
         save_weights(folder, exported, facts)
-        strings = evaluate("test", Reader(folder, threads=1), test, charset=task.charset.characters).strings
-        save_card(folder, facts | {"accuracy": _accuracy(strings)})
+        known = evaluate("calibration", Reader(folder, threads=1), calibration, charset=task.charset.characters)
+        calibrated = replace(settings, calibration=fit_calibration(*_confidences(known)))
+        save_weights(folder, with_settings(exported, calibrated), facts)
+        evaluation = evaluate("test", Reader(folder, threads=1), test, charset=task.charset.characters)
+        strings = evaluation.strings
+        save_card(folder, facts | {"accuracy": _accuracy(evaluation)})
         low, high = strings.intervals["exact_match"]
         print(
             f"exact match {strings.exact_match:.2%} (95 % interval {low:.2%} to {high:.2%}) "
@@ -119,24 +127,41 @@ def _finish(
     return exact_match
 
 
-def _accuracy(strings: StringMatchResult) -> dict[str, Any]:
-    names = ("exact_match", "exact_match_nocase", "exact_match_lookalikes")
+def _accuracy(evaluation: Evaluation) -> dict[str, Any]:
+    strings = evaluation.strings
+    names = ("exact_match", "exact_match_nocase", "exact_match_lookalikes", "length_match")
     return {
         "images": strings.count,
         **{name: round(getattr(strings, name), 5) for name in names},
         "intervals_95": {name: [round(bound, 5) for bound in strings.intervals[name]] for name in names},
         "cer": round(strings.cer, 5),
+        "calibration_error": round(calibration_error(*_confidences(evaluation)), 5),
     }
 
 
-def _test_source(val_source: Source) -> Source:
+def _reseeded(source: Source, seed: int) -> Source:
     """Samples of their own where they are drawn; a data set on disk is tested on what it is validated on."""
-    return replace(val_source, seed=TEST_SEED) if isinstance(val_source, OnlineSource) else val_source
+    return replace(source, seed=seed) if isinstance(source, OnlineSource) else source
 
 
-def _labelled(source: Source, count: int) -> list[LabelledImage]:
-    samples = [(index, source(index)) for index in range(count)]
-    return [LabelledImage(str(index), sample.image, sample.text, sample.boxes) for index, sample in samples]
+def _calibration_sources(data: CaptchaData) -> list[Source]:
+    """What validation draws and what training draws: confidence is to hold for the strange and the familiar."""
+    sources = [data.val_source]
+    if isinstance(data.train_source, OnlineSource):
+        sources.append(data.train_source)
+    return [_reseeded(source, CALIBRATION_SEED) for source in sources]
+
+
+def _labelled(sources: Sequence[Source], count: int) -> list[LabelledImage]:
+    """The first samples, from each of the sources in turn."""
+    samples = [sources[index % len(sources)](index) for index in range(count)]
+    return [LabelledImage(str(index), sample.image, sample.text, sample.boxes) for index, sample in enumerate(samples)]
+
+
+def _confidences(evaluation: Evaluation) -> tuple[list[float], list[bool]]:
+    """How sure the reader was of each string, and whether it was right."""
+    outcomes = evaluation.outcomes
+    return [o.reading.confidence for o in outcomes], [o.predicted == o.text for o in outcomes]
 
 
 def _card(config: DictConfig, run_dir: Path, task: CaptchaTask, state: Mapping[str, Any]) -> dict[str, Any]:
