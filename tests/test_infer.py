@@ -232,6 +232,7 @@ def test_draw_never_overwrites_what_it_reads(here: Path, model: str) -> None:
         (["9.png", "--length", "5-3"], "length must be"),
         (["9.png", "--top-k", "0"], "top_k"),
         (["9.png", "--threads", "0"], "threads"),
+        (["9.png", "--looks", "0"], "looks"),
         (["9.png", "--min-confidence", "2"], "--min-confidence"),
         (["9.png", "--output", "no/such/folder/out.csv"], "no such folder"),
         (["9.png", "--weights", "nowhere"], "no weights at 'nowhere'"),
