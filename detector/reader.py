@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import islice
@@ -15,7 +16,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from detector.charset import Charset
 from detector.images import ImageError, Source, boxes_to_image, load, network_width, resize
-from detector.reading import ReadingOptions, agree, calibrate, read
+from detector.reading import STRINGS_PER_LOOK, ReadingOptions, agree, calibrate, read
 from detector.records import Detections, Reading
 
 METADATA_KEY = "captcha_detector"
@@ -24,8 +25,6 @@ METADATA_KEY = "captcha_detector"
 SURE = 0.5
 """A string that holds more than this share of the network's own probability is the answer: further looks rarely
 overrule it."""
-
-_STRINGS_PER_LOOK = 5  # that the looks compare, where they differ
 
 _BUNDLED = Path(__file__).parent / "weights"
 
@@ -60,7 +59,7 @@ class NetworkSettings:
         calibration: slope and offset that turn confidences into probabilities: see `reading.calibrate`.
 
     Raises:
-        TypeError, ValueError: if a look is not a height and a stretch, or the calibration not two numbers.
+        TypeError, ValueError: if a look is not a height and a stretch, or the calibration not two sensible numbers.
     """
 
     charset: str
@@ -76,8 +75,10 @@ class NetworkSettings:
         # JSON has lists in the place of tuples.
         looks = tuple((int(height), float(stretch)) for height, stretch in self.looks)
         object.__setattr__(self, "looks", looks or ((self.height, 1.0),))
-        slope, offset = self.calibration
-        object.__setattr__(self, "calibration", (float(slope), float(offset)))
+        slope, offset = map(float, self.calibration)
+        if not (0 < slope < math.inf and math.isfinite(offset)):
+            raise ValueError(f"a calibration is a slope above 0 and an offset, not {self.calibration}")
+        object.__setattr__(self, "calibration", (slope, offset))
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> NetworkSettings:
@@ -143,8 +144,8 @@ class Reader:
             max_length=max_length,
             top_k=top_k,
         )
-        self._compared = replace(self.options, top_k=max(top_k, _STRINGS_PER_LOOK))
-        self._looks = self.settings.looks[:looks]
+        self._compared = replace(self.options, top_k=max(top_k, STRINGS_PER_LOOK))
+        self._most_looks = looks
 
     def read(self, source: Source) -> Reading:
         """Reads one image.
@@ -193,28 +194,30 @@ class Reader:
         answers = [Reading.empty()] * len(images)
         seen: list[list[Reading]] = [[] for _ in images]  # what each look read
         unsure = list(range(len(images)))
-        for look in self._looks:
-            for place, detections in self._detect(images, unsure, look):
-                answers[place] = self._answer(detections, seen[place])
+        sizes = [self._network_sizes(image.shape[:2]) for image in images]
+        for number in range(max(map(len, sizes), default=0)):
+            unsure = [place for place in unsure if number < len(sizes[place])]
+            for place, detections in self._detect(images, {place: sizes[place][number] for place in unsure}):
+                answers[place] = self._answer(detections, seen[place], len(sizes[place]))
             unsure = [place for place in unsure if answers[place].confidence <= SURE]
         return [calibrate(answer, *self.settings.calibration) for answer in answers]
 
-    def _answer(self, detections: Detections, seen: list[Reading]) -> Reading:
-        """The answer after one more look; `seen` is what the looks before it read, and grows."""
+    def _answer(self, detections: Detections, seen: list[Reading], looks: int) -> Reading:
+        """The answer after one more of some looks; `seen` is what those before it read, and grows."""
         if not seen:
             reading = read(detections, self.charset, self.options)
-            if reading.confidence > SURE or len(self._looks) == 1:
+            if reading.confidence > SURE or looks == 1:
                 return reading
         seen.append(read(detections, self.charset, self._compared))
         return agree(seen, self.options.top_k)
 
     def _detect(
-        self, images: Sequence[npt.NDArray[np.uint8]], places: Sequence[int], look: tuple[int, float]
+        self, images: Sequence[npt.NDArray[np.uint8]], sizes: Mapping[int, tuple[int, int]]
     ) -> Iterator[tuple[int, Detections]]:
         """Runs the network on the images at some places, those of one size at once; boxes in pixels of the image."""
         by_size: dict[tuple[int, int], list[int]] = {}
-        for place in places:
-            by_size.setdefault(self._network_hw(images[place].shape[:2], look), []).append(place)
+        for place, size in sizes.items():
+            by_size.setdefault(size, []).append(place)
         for size, equals in by_size.items():
             batch = np.stack([resize(images[place], *size) for place in equals])  # [N, H, W, 3]
             outputs = self._session.run(["boxes", "scores", "probs"], {"images": batch})
@@ -223,10 +226,13 @@ class Reader:
                 boxes_in_image = boxes_to_image(boxes[used], size, images[place].shape[:2])
                 yield place, Detections(boxes_in_image, scores[used], probs[used])
 
-    def _network_hw(self, image_hw: tuple[int, int], look: tuple[int, float]) -> tuple[int, int]:
-        height, stretch = look
-        stretched_hw = image_hw[0], max(round(image_hw[1] * stretch), 1)
-        return height, network_width(stretched_hw, height, self.settings.width_multiple, self.settings.max_width)
+    def _network_sizes(self, image_hw: tuple[int, int]) -> list[tuple[int, int]]:
+        """Height and width of an image at each look; a size that it has had already shows nothing new."""
+        settings, sizes = self.settings, []
+        for height, stretch in settings.looks[: self._most_looks]:
+            stretched_hw = image_hw[0], max(round(image_hw[1] * stretch), 1)
+            sizes.append((height, network_width(stretched_hw, height, settings.width_multiple, settings.max_width)))
+        return list(dict.fromkeys(sizes))
 
 
 def parse_length(length: int | str | tuple[int, int]) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from detector.records import Character, Detections, Reading
 Box: TypeAlias = "tuple[float, float, float, float]"
 
 _MIN_SCORE = 0.05  # a heat map's background has peaks too, dozens of them; they are no candidates without need
+STRINGS_PER_LOOK = 5  # that several looks compare: more would change answers with the number listed
 _MIN_ALTERNATIVE = 0.01
 _MAX_ALTERNATIVES = 5
 _CERTAIN = 1 - 1e-6  # nothing is surer than this, so no string ever becomes impossible
@@ -38,8 +39,8 @@ class ReadingOptions:
         overlap_thresh: in (0, 1]; of two detections whose intersection covers more than this share of the smaller
             box, the weaker one is dropped.
         allowed: a named charset or the characters that may occur; None allows all.
-        min_length: shortest string; weak detections are drawn in to reach it.
-        max_length: longest string; the weakest characters are dropped to keep to it. None sets no limit.
+        min_length: shortest string; the likeliest of the weak detections are drawn in to reach it.
+        max_length: longest string; the least likely characters are dropped to keep to it. None sets no limit.
         top_k: how many of the most probable strings to list.
 
     Raises:
@@ -118,24 +119,31 @@ def agree(readings: Sequence[Reading], count: int) -> Reading:
     """Makes one reading of several looks at the same image.
 
     Each look is an equally good witness: the probability of a string is the mean of what the looks give it, 0 where
-    a look does not list it. The answer is the most probable of the strings that a look read as its own.
+    it is not among the `STRINGS_PER_LOOK` most probable ones of a look. The answer is the most probable of the strings
+    that a look read as its own.
 
     Args:
-        readings: one per look, at least one, each with its most probable strings.
+        readings: one per look, at least one, each with at least as many of its most probable strings.
         count: how many strings the answer lists.
 
     Returns:
         The answer, with the characters of the look that was surest of it.
     """
-    probs: dict[str, float] = {}
-    for reading in readings:
-        for text, prob in reading.readings:
-            probs[text] = probs.get(text, 0.0) + prob / len(readings)
+    probs, listed = _mean(readings, STRINGS_PER_LOOK), _mean(readings, max(count, STRINGS_PER_LOOK))
     surest = max(readings, key=lambda reading: (probs[reading.text], reading.confidence))
-    others = [(text, prob) for text, prob in _best(probs, count) if text != surest.text]
+    others = [(text, prob) for text, prob in _best(listed, count) if text != surest.text]
     confidence = min(probs[surest.text], 1.0)  # a sum of rounded thirds may pass it
     ranked = ((surest.text, confidence), *others[: count - 1])
     return Reading(surest.text, confidence, surest.characters, ranked)
+
+
+def _mean(readings: Sequence[Reading], count: int) -> dict[str, float]:
+    """Mean probability of each of the `count` most probable strings of some looks."""
+    probs: dict[str, float] = {}
+    for reading in readings:
+        for text, prob in reading.readings[:count]:
+            probs[text] = probs.get(text, 0.0) + prob / len(readings)
+    return probs
 
 
 def calibrate(reading: Reading, slope: float, offset: float) -> Reading:
@@ -150,7 +158,8 @@ def calibrate(reading: Reading, slope: float, offset: float) -> Reading:
         The same reading with its new confidence; the strings after the first share the rest of the probability.
     """
     prob = min(max(reading.confidence, 1 - _CERTAIN), _CERTAIN)
-    confidence = 1 / (1 + math.exp(-(slope * math.log(prob / (1 - prob)) + offset)))
+    odds = slope * math.log(prob / (1 - prob)) + offset
+    confidence = 0.5 * (1 + math.tanh(0.5 * odds))  # the logistic function, without overflow
     if reading.confidence == 0:  # too few characters for the length asked for
         confidence = 0.0
     rest = (1 - confidence) / (1 - prob)

@@ -146,9 +146,10 @@ HOUSE = {
     "detector/evaluation/__init__.py": Room(),
     # knows strings and boxes, and no model
     "detector/evaluation/metrics.py": Room("detector/records.py", "numpy pycocotools"),
+    "detector/evaluation/coco.py": Room("", "numpy"),
     "detector/evaluation/benchmark.py": Room(
         "detector/records.py detector/charset.py detector/images.py detector/reading.py detector/reader.py "
-        "detector/evaluation/metrics.py",
+        "detector/evaluation/coco.py detector/evaluation/metrics.py",
         "numpy tqdm",
     ),
     "detector/evaluation/plots.py": Room(
@@ -161,9 +162,9 @@ HOUSE = {
     # --- networks and their training
     "detector/training/__init__.py": Room(),
     "detector/models/__init__.py": Room(),
-    # what a network should say: boxes on its grid
     # confidence, fitted to readings
     "detector/training/calibration.py": Room("", "numpy"),
+    # what a network should say: boxes on its grid
     "detector/training/targets.py": Room("", "numpy torch"),
     "detector/training/losses.py": Room("", "torch"),
     # one network a file; its `losses` compares what it says with the targets
@@ -175,7 +176,7 @@ HOUSE = {
     # the door between the generators and the detector
     "detector/training/data.py": Room(
         "datagen/sample.py datagen/dataset_writer.py detector/charset.py detector/images.py "
-        "detector/evaluation/benchmark.py detector/training/augment.py detector/training/targets.py",
+        "detector/evaluation/coco.py detector/training/augment.py detector/training/targets.py",
         "numpy torch lightning PIL",
     ),
     # lets the device draw, and is the only other door

@@ -46,7 +46,7 @@ def test_families_draw(family: str) -> None:
     ("overrides", "held_out"),
     [
         (["family=universal"], False),  # validation draws what training draws
-        (["family=universal", "family@val_family=universal_heldout"], True),
+        (["family=universal", "+family@val_family=universal_heldout"], True),
         (["experiment=flagship_cpu"], True),
     ],
 )
@@ -54,6 +54,11 @@ def test_validation_draws_the_family_or_another(overrides: list[str], held_out: 
     config = compose_training(*overrides)
     assert instantiate(config.data.val.family).renderer.sampler.held_out is held_out
     assert instantiate(config.data.train.family) is not None
+
+
+def test_validation_draws_with_the_values_of_training() -> None:
+    config = compose_training("family=kcaptcha_generator", "family.text.max_length=3")
+    assert instantiate(config.data.val.family).text.max_length == 3
 
 
 @pytest.mark.parametrize("charset", options("charset"))

@@ -197,6 +197,32 @@ def test_further_looks_may_overrule_the_first(
     assert reading.characters[0].box[2] == (16 if text == "2468" else 32)
 
 
+def test_a_size_is_looked_at_once(tmp_path: Path) -> None:
+    looks = [[64, 1], [64, 1.05], [64, 2], [64, 9]]
+    reader = Reader(save_model(tmp_path / "model.onnx", looks=looks))
+    assert reader._network_sizes((64, 64)) == [(64, 64), (64, 96), (64, 128), (64, 576)]
+    assert reader._network_sizes((64, 50)) == [(64, 64), (64, 128), (64, 480)]  # rounded to the same width
+    assert reader._network_sizes((64, 999)) == [(64, 768)]  # as wide as the network takes
+
+
+def test_the_number_of_strings_listed_changes_no_answer(tmp_path: Path) -> None:
+    weights = save_model(tmp_path / "model.onnx", looks=[[64, 1], [64, 2], [64, 1.5]])
+    rng = np.random.default_rng(1)
+    few, many = Reader(weights, top_k=1), Reader(weights, top_k=30)
+    for _ in range(40):
+        scores = {place: int(score) for place, score in enumerate(rng.integers(60, 256, 6))}
+        image = bars("1A2b3c", scores=scores)[:, : int(rng.integers(40, 192))]
+        one, other = few.read(image), many.read(image)
+        assert (one.text, one.confidence) == (other.text, other.confidence)
+        assert len(one.readings) == 1
+
+
+@pytest.mark.parametrize("calibration", [(0.0, 1.0), (-1.0, 0.0), (float("nan"), 0.0), (1.0, float("inf")), (1.0,)])
+def test_calibrations_refused(tmp_path: Path, calibration: tuple[float, ...]) -> None:
+    with pytest.raises(WeightsError, match=r"calibration|unpack"):
+        Reader(save_model(tmp_path / "model.onnx", calibration=calibration))
+
+
 def test_looks_at_batches_are_those_at_single_images(tmp_path: Path) -> None:
     reader = Reader(save_model(tmp_path / "model.onnx", looks=[[64, 1], [64, 2], [64, 1.5]]), top_k=3)
     rng = np.random.default_rng(0)

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from detector.evaluation.coco import coco_boxes
 from detector.evaluation.metrics import BoxMeanAveragePrecision, BoxScores, StringMatch, StringMatchResult, align
 from detector.images import SUFFIXES, ImageError
 from detector.records import Reading
@@ -369,21 +369,6 @@ def _read_labels(path: Path) -> dict[str, str]:
             raise DatasetError(f"{path}, line {rows.line_num}: {row[0]} has a row already; remove one of them")
         labels[row[0]] = row[1]
     return labels
-
-
-def coco_boxes(dataset: Any) -> dict[str, npt.NDArray[np.float32]]:
-    """The boxes of each file of a COCO data set, float32 [N, 4] xyxy, in their order.
-
-    Raises:
-        KeyError, TypeError, ValueError: if it is none.
-    """
-    boxes: dict[int, list[list[float]]] = defaultdict(list)
-    for annotation in dataset["annotations"]:
-        x, y, width, height = annotation["bbox"]
-        boxes[annotation["image_id"]].append([x, y, x + width, y + height])
-    return {
-        image["file_name"]: np.array(boxes[image["id"]], dtype=np.float32).reshape(-1, 4) for image in dataset["images"]
-    }
 
 
 def _read_boxes(path: Path) -> dict[str, npt.NDArray[np.float32]]:

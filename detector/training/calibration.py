@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+Floats = npt.NDArray[np.float64]
+
+MIN_SLOPE = 0.1
 _PRIOR = np.array([1.0, 0.01])  # weight of the assumption that nothing has to change, slope and offset
+_UNCHANGED = np.array([1.0, 0.0])
 _STEPS = 100
 
 
@@ -20,7 +24,7 @@ def fit_calibration(confidences: npt.ArrayLike, right: npt.ArrayLike) -> tuple[f
         right: bool [N], whether the string was right.
 
     Returns:
-        Slope, at least 0.1 so that the order of readings stays, and offset: see `reading.calibrate`.
+        Slope, at least `MIN_SLOPE` so that the order of readings stays, and offset: see `reading.calibrate`.
 
     Raises:
         ValueError: if there is no reading.
@@ -29,18 +33,42 @@ def fit_calibration(confidences: npt.ArrayLike, right: npt.ArrayLike) -> tuple[f
     if not len(odds):
         raise ValueError("a calibration needs readings")
     inputs = np.stack([odds, np.ones_like(odds)], axis=1)  # [N, 2]
-    start = np.array([1.0, 0.0])
-    weights = start.copy()
-    for _ in range(_STEPS):  # Newton's method on a convex loss; short steps keep it from leaping at the start
-        probs = 1 / (1 + np.exp(-inputs @ weights))
-        gradient = inputs.T @ (probs - hits) + _PRIOR * (weights - start)
-        curvature = (inputs * (probs * (1 - probs))[:, None]).T @ inputs + np.diag(_PRIOR)
-        weights -= np.clip(np.linalg.solve(curvature, gradient), -0.5, 0.5)
-    return max(float(weights[0]), 0.1), float(weights[1])
+    slope, offset = _minimise(inputs, hits, _UNCHANGED, free=np.array([1.0, 1.0]))
+    if slope < MIN_SLOPE:
+        slope, offset = _minimise(inputs, hits, np.array([MIN_SLOPE, 0.0]), free=np.array([0.0, 1.0]))
+    return float(slope), float(offset)
 
 
-def log_odds(probs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def log_odds(probs: Floats) -> Floats:
     """log(p / (1 - p)) of probabilities; 0 and 1 count as a millionth away from it."""
     inside = np.clip(probs, 1e-6, 1 - 1e-6)
-    odds: npt.NDArray[np.float64] = np.log(inside / (1 - inside))
+    odds: Floats = np.log(inside / (1 - inside))
     return odds
+
+
+def _minimise(inputs: Floats, hits: Floats, start: Floats, free: Floats) -> Floats:
+    """Newton's method on the regularised logistic loss, which is convex; a step that overshoots is halved.
+
+    Args:
+        inputs: [N, 2].
+        hits: [N], 0 or 1.
+        start: [2], slope and offset to begin with.
+        free: [2], 1 where a weight may move, 0 where it stays.
+    """
+
+    def loss(weights: Floats) -> float:
+        scores = inputs @ weights
+        penalty = 0.5 * (_PRIOR * (weights - _UNCHANGED) ** 2).sum()
+        return float((np.logaddexp(0, scores) - hits * scores).sum() + penalty)
+
+    weights = start
+    for _ in range(_STEPS):
+        probs = 0.5 * (1 + np.tanh(0.5 * (inputs @ weights)))  # the logistic function, without overflow
+        gradient = inputs.T @ (probs - hits) + _PRIOR * (weights - _UNCHANGED)
+        curvature = (inputs * (probs * (1 - probs))[:, None]).T @ inputs + np.diag(_PRIOR)
+        curvature = curvature * np.outer(free, free) + np.diag(1 - free)
+        step = np.linalg.solve(curvature, gradient * free)
+        while loss(weights - step) > loss(weights) and np.abs(step).max() > 1e-9:
+            step = step / 2
+        weights = weights - step
+    return weights

@@ -24,10 +24,13 @@ from torch.utils.data import DataLoader, Dataset
 from datagen.dataset_writer import sample_at
 from datagen.sample import CaptchaSample, Family
 from detector.charset import Charset
-from detector.evaluation.benchmark import coco_boxes
+from detector.evaluation.coco import coco_boxes
 from detector.images import load, network_width, resize
 from detector.training.augment import Augmentation
 from detector.training.targets import Targets
+
+MAX_HEIGHT = 256
+"""Of the input of any network, pixels."""
 
 
 class Batch(NamedTuple):
@@ -226,8 +229,7 @@ class TrainChunks(Dataset[list[B]], Generic[P, B]):
     def _size(self, width: int, rng: np.random.Generator) -> tuple[int, int]:
         """One of the heights, and the width that images of some width at the network's own height have there."""
         height, network = int(rng.choice(self.heights)), self.network
-        most = network.max_width * height // network.height
-        return height, network_width((network.height, width), height, network.width_multiple, most)
+        return height, network_width((network.height, width), height, network.width_multiple, network.max_width)
 
 
 class ValBatches(Dataset[Batch]):
@@ -297,7 +299,7 @@ class CaptchaData(L.LightningDataModule):
         seed: changes everything random here.
 
     Raises:
-        ValueError: if an epoch is not a whole number of chunks.
+        ValueError: if an epoch is not a whole number of chunks, or the network cannot take a height.
     """
 
     def __init__(
@@ -318,6 +320,12 @@ class CaptchaData(L.LightningDataModule):
         super().__init__()
         if epoch_batches % chunk_batches:
             raise ValueError(f"epoch_batches={epoch_batches} must be a multiple of chunk_batches={chunk_batches}")
+        for height in (network.height, *heights):
+            if height % network.width_multiple or not 2 * network.width_multiple <= height <= MAX_HEIGHT:
+                raise ValueError(
+                    f"heights must be multiples of {network.width_multiple} from {2 * network.width_multiple} to "
+                    f"{MAX_HEIGHT}, not {height}"
+                )
         self.charset = Charset(charset)
         self.network = network
         self.train_source, self.val_source, self.val_count = train, val, val_count

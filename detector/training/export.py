@@ -26,9 +26,7 @@ from detector.charset import Charset
 from detector.images import to_network
 from detector.reader import METADATA_KEY, NetworkSettings
 from detector.reading import ReadingOptions
-from detector.training.data import NetworkInput
-
-MAX_HEIGHT = 256  # of what an exported network takes, pixels
+from detector.training.data import MAX_HEIGHT, NetworkInput
 
 WIDER = 1.4  # stretch of one of the looks, for squeezed text
 

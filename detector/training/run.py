@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from detector.evaluation.benchmark import Evaluation, LabelledImage, evaluate
 from detector.evaluation.metrics import calibration_error
 from detector.reader import Reader
 from detector.training.calibration import fit_calibration
-from detector.training.data import CaptchaData, OnlineSource, Source
+from detector.training.data import CaptchaData, CocoSource, OnlineSource, Source
 from detector.training.export import (
     load_parameters,
     reader_settings,
@@ -102,10 +101,9 @@ def _finish(
     save_parameters(run_dir / "model.safetensors", task.model, task.charset)
     proto = to_onnx(task.model, settings)
     ranges = (data.val_source(index).image for index in range(RANGES_COUNT))
-    test = _labelled([_reseeded(data.val_source, TEST_SEED)], config.test_count)
-    calibration = _labelled(_calibration_sources(data), config.test_count)
-    facts = _card(config, run_dir, task, state)
-    seen = "unseen" if isinstance(data.val_source, OnlineSource) else "validation"
+    test, calibration = _last_images(data, config.test_count)
+    facts = _card(config, task, state)
+    seen = "unseen" if calibration is not test else "validation"
     exact_match = 0.0
     for folder, exported in ((run_dir / "int8", to_int8(proto, ranges, settings)), (run_dir, proto)):
         save_weights(folder, exported, facts)
@@ -113,8 +111,10 @@ def _finish(
         calibrated = replace(settings, calibration=fit_calibration(*_confidences(known)))
         save_weights(folder, with_settings(exported, calibrated), facts)
         evaluation = evaluate("test", Reader(folder, threads=1), test, charset=task.charset.characters)
-        strings = evaluation.strings
-        save_card(folder, facts | {"accuracy": _accuracy(evaluation)})
+        strings, accuracy = evaluation.strings, _accuracy(evaluation)
+        if calibration is not test:  # it would flatter
+            accuracy["calibration_error"] = round(calibration_error(*_confidences(evaluation)), 5)
+        save_card(folder, facts | {"accuracy": accuracy})
         low, high = strings.intervals["exact_match"]
         print(
             f"exact match {strings.exact_match:.2%} (95 % interval {low:.2%} to {high:.2%}) "
@@ -135,21 +135,22 @@ def _accuracy(evaluation: Evaluation) -> dict[str, Any]:
         **{name: round(getattr(strings, name), 5) for name in names},
         "intervals_95": {name: [round(bound, 5) for bound in strings.intervals[name]] for name in names},
         "cer": round(strings.cer, 5),
-        "calibration_error": round(calibration_error(*_confidences(evaluation)), 5),
     }
 
 
-def _reseeded(source: Source, seed: int) -> Source:
-    """Samples of their own where they are drawn; a data set on disk is tested on what it is validated on."""
-    return replace(source, seed=seed) if isinstance(source, OnlineSource) else source
+def _last_images(data: CaptchaData, count: int) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    """Images to test on, and images to fit the confidence to.
 
-
-def _calibration_sources(data: CaptchaData) -> list[Source]:
-    """What validation draws and what training draws: confidence is to hold for the strange and the familiar."""
-    sources = [data.val_source]
-    if isinstance(data.train_source, OnlineSource):
-        sources.append(data.train_source)
-    return [_reseeded(source, CALIBRATION_SEED) for source in sources]
+    The first are of what validation draws; the second also of what training draws, so that confidence holds for the
+    strange and the familiar. A data set on disk has no others: its validation images are both.
+    """
+    if not isinstance(data.val_source, OnlineSource):
+        assert isinstance(data.val_source, CocoSource)
+        images = _labelled([data.val_source], min(count, len(data.val_source)))
+        return images, images
+    sources = [source for source in (data.val_source, data.train_source) if isinstance(source, OnlineSource)]
+    test = _labelled([replace(data.val_source, seed=TEST_SEED)], count)
+    return test, _labelled([replace(source, seed=CALIBRATION_SEED) for source in sources], count)
 
 
 def _labelled(sources: Sequence[Source], count: int) -> list[LabelledImage]:
@@ -164,14 +165,13 @@ def _confidences(evaluation: Evaluation) -> tuple[list[float], list[bool]]:
     return [o.reading.confidence for o in outcomes], [o.predicted == o.text for o in outcomes]
 
 
-def _card(config: DictConfig, run_dir: Path, task: CaptchaTask, state: Mapping[str, Any]) -> dict[str, Any]:
+def _card(config: DictConfig, task: CaptchaTask, state: Mapping[str, Any]) -> dict[str, Any]:
     """What the weights are, for people."""
-    last_epoch = json.loads((run_dir / "epochs.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     return {
         "name": config.name,
         "charset": task.charset.characters,
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
-        "images_seen": last_epoch["images_seen"],
+        "images_seen": state["callbacks"]["EpochReport"]["images_seen"],
         "validation": {name: round(float(value), 5) for name, value in state[METRICS_KEY].items()},
         "recipe": OmegaConf.to_container(config, resolve=False),
         "versions": {name: version(name) for name in ("torch", "lightning", "numpy", "pillow", "captcha")},

@@ -160,10 +160,22 @@ class EpochReport(L.Callback):
 
     Args:
         path: the file that gets a JSON object per epoch: epoch, step, images_seen, images_per_s and all metrics.
+
+    Attributes:
+        images_seen: by the run up to its last whole epoch; checkpoints hold it.
     """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
+        self.images_seen = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """What a checkpoint keeps."""
+        return {"images_seen": self.images_seen}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Goes on counting."""
+        self.images_seen = state_dict["images_seen"]
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the clock."""
@@ -177,6 +189,10 @@ class EpochReport(L.Callback):
         self.images_per_s = self.images / (time.perf_counter() - self.start)
         pl_module.log("images_per_s", self.images_per_s, prog_bar=True, batch_size=1)
 
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Counts the epoch, before it is saved."""
+        self.images_seen += self.images
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes the line."""
         metrics = {name: round(float(value), 5) for name, value in trainer.callback_metrics.items()}
@@ -188,7 +204,7 @@ class EpochReport(L.Callback):
             f"exact match {metrics['val/exact_match']:.4f}  {self.images_per_s:.0f} images/s",
             flush=True,
         )
-        images_seen = self.images * (trainer.current_epoch + 1)
-        line = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "images_seen": images_seen} | metrics
+        seen = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "images_seen": self.images_seen}
+        line = seen | metrics
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -7,6 +7,11 @@ from detector.records import Character, Reading
 from detector.training.calibration import fit_calibration, log_odds
 
 
+def reading(*readings: tuple[str, float]) -> Reading:
+    text, confidence = readings[0]
+    return Reading(text, confidence, tuple(Character(c, 0.9, (0, 0, 1, 1)) for c in text), readings)
+
+
 @pytest.mark.parametrize(
     ("slope", "offset"),
     [
@@ -25,30 +30,36 @@ def test_finds_the_odds_that_readings_were_drawn_with(slope: float, offset: floa
 
 
 @pytest.mark.parametrize(
-    ("confidences", "right"),
+    ("sure", "share"),
     [
-        ([0.5, 0.9, 0.7], [True, True, True]),  # no error
-        ([0.5, 0.9, 0.7], [False, False, False]),  # nothing but errors
-        ([0.1, 0.2, 0.8, 0.9], [False, False, True, True]),  # told apart
-        ([0.1, 0.2, 0.8, 0.9], [True, True, False, False]),  # sure of what is wrong
-        ([0.0, 1.0], [False, True]),  # the ends
-        ([0.5], [True]),  # one
+        (0.9999, 0.956),  # nearly certain, and nearly always right
+        (0.9999, 0.5),  # nearly certain, and as often wrong
+        (1.0, 0.5),
+        (0.001, 0.57),  # far too modest
+        (0.002, 0.99),
+        (0.5, 1.0),  # never wrong
+        (0.9, 0.0),  # never right
     ],
 )
-def test_few_readings_give_sensible_numbers(confidences: list[float], right: list[bool]) -> None:
+def test_the_mean_confidence_becomes_the_share_of_right_strings(sure: float, share: float) -> None:
+    rng = np.random.default_rng(1)
+    confidences = np.clip(sure + rng.normal(0, 1e-4, 2000), 0, 1)
+    right = np.arange(2000) < 2000 * share
+    slope, offset = fit_calibration(confidences, rng.permutation(right))
+    probs = [calibrate(reading(("a", confidence)), slope, offset).confidence for confidence in confidences]
+    assert np.mean(probs) == pytest.approx(share, abs=0.01)
+
+
+def test_a_reader_that_is_sure_of_what_is_wrong_keeps_its_order() -> None:
+    confidences, right = np.repeat([0.2, 0.8], 100), np.repeat([True, False], 100)
     slope, offset = fit_calibration(confidences, right)
-    assert 0.1 <= slope < 10
-    assert abs(offset) < 15
+    assert slope == 0.1
+    assert offset == pytest.approx(0, abs=0.05)  # half of them are right
 
 
 def test_no_reading_is_refused() -> None:
     with pytest.raises(ValueError, match="readings"):
         fit_calibration([], [])
-
-
-def reading(*readings: tuple[str, float]) -> Reading:
-    text, confidence = readings[0]
-    return Reading(text, confidence, tuple(Character(c, 0.9, (0, 0, 1, 1)) for c in text), readings)
 
 
 @pytest.mark.parametrize(

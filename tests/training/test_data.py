@@ -117,6 +117,13 @@ def test_validation_sees_what_the_reader_sees() -> None:
         assert {widths[text] for text in batches[i].texts} == {batches[i].images.shape[3]}
 
 
+@pytest.mark.parametrize("heights", [(50,), (64, 16), (64, 272)])  # no multiple of 16; too low; too high
+def test_heights_that_no_network_takes_are_refused(heights: tuple[int, ...]) -> None:
+    source = OnlineSource(FAMILY, 1)
+    with pytest.raises(ValueError, match="heights must be"):
+        CaptchaData(source, source, "digits", NetworkInput(), 4, 8, 8, 4, (1, 1), heights, 0, 1)
+
+
 def test_an_epoch_is_a_whole_number_of_chunks() -> None:
     source = OnlineSource(FAMILY, 1)
     with pytest.raises(ValueError, match="multiple"):

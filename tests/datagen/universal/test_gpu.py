@@ -146,7 +146,7 @@ TOLERANCES = {
     ("background", "plates"): 0.6,
     ("clutter", "behind"): 1.5,
     ("clutter", "front"): 1.5,
-    # integer transforms there, floating point here
+    # integer transforms there, floating point here: at low quality a rounding becomes a step of the coarse levels
     ("camera", "jpeg_quality"): 1.5,
 }
 
