@@ -29,13 +29,12 @@ from datagen.imagecaptcha import ImageCaptchaRenderer
 from datagen.sample import CaptchaSample
 from detector.charset import Charset
 from detector.evaluation import plots
-from detector.evaluation.benchmark import evaluate
+from detector.evaluation.benchmark import LabelledImage, evaluate
 from detector.models.center import STRIDE_HW
 from detector.reader import Reader
 from detector.training.augment import Augmentation
 from detector.training.data import NetworkInput, collate
 from detector.training.targets import draw_center_targets
-from evaluate import GeneratorSplit
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "images"
@@ -92,8 +91,10 @@ def universal(count: int = 60) -> Image.Image:
 
 def failures(count: int = 24) -> Image.Image:
     """The worst errors of the bundled weights in held-out styles: the true strings, and what was read."""
-    split = GeneratorSplit(instantiate(family_config("universal_heldout")), count=300, seed=7)
-    evaluation = evaluate("universal_heldout", Reader(threads=1), split)
+    family = instantiate(family_config("universal_heldout"))
+    samples = [sample_at(family, 7, index) for index in range(300)]
+    images = [LabelledImage(str(i), sample.image, sample.text, sample.boxes) for i, sample in enumerate(samples)]
+    evaluation = evaluate("universal_heldout", Reader(threads=1), images)
     return Image.open(BytesIO(plots.contact_sheet(evaluation.worst[:count]))).convert("RGB")
 
 

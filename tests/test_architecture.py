@@ -215,7 +215,7 @@ HOUSE = {
     "docs/*.py": Room(
         "datagen/__main__.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/sample.py detector/charset.py "
         "detector/evaluation/plots.py detector/evaluation/benchmark.py detector/models/*.py detector/reader.py "
-        "detector/training/augment.py detector/training/data.py detector/training/targets.py evaluate.py infer.py",
+        "detector/training/augment.py detector/training/data.py detector/training/targets.py infer.py",
         "numpy PIL torch hydra omegaconf",
     ),
     "benchmarks/universal_gpu.py": Room(
