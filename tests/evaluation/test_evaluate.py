@@ -33,8 +33,8 @@ def asked(monkeypatch):
     """Puts a reader without a network into the place of the true one; lists what it was asked for."""
     calls = []
 
-    def reader(weights, charset, length, threads):
-        calls.append((weights, charset, length, threads))
+    def reader(weights, charset, length, threads, looks):
+        calls.append((weights, charset, length, threads, looks))
         return FakeReader(defaultdict(lambda: "zz", {10: "ab", 20: "cX"}), charset)
 
     monkeypatch.setattr(detector.reader, "Reader", reader)
@@ -50,10 +50,10 @@ def document(folder):
 
 def test_a_labelled_folder(tmp_path, run, asked, capsys):
     write_folder(tmp_path / "some", IMAGES)
-    run("folder=some", "characters=digits", "length=2-4", "threads=2", "weights=mine", "out=result")
-    assert asked == [("mine", "0123456789", "2-4", 2)]
+    run("folder=some", "characters=digits", "length=2-4", "threads=2", "looks=3", "weights=mine", "out=result")
+    assert asked == [("mine", "0123456789", "2-4", 2, 3)]
     assert document("result")["command"] == (
-        "python evaluate.py folder=some characters=digits length=2-4 threads=2 weights=mine out=result"
+        "python evaluate.py folder=some characters=digits length=2-4 threads=2 looks=3 weights=mine out=result"
     )
     (some,) = document("result")["evaluations"]
     assert (some["name"], some["count"], some["charset"]) == ("some", 2, "0123456789")
@@ -77,7 +77,7 @@ def test_a_labelled_folder(tmp_path, run, asked, capsys):
 def test_the_charset_reaches_the_reader(tmp_path, run, asked, given, charset):
     write_folder(tmp_path / "some", IMAGES)
     run("folder=some", given)
-    assert asked == [("default", charset, None, 1)]
+    assert asked == [("default", charset, None, 1, None)]
     assert document("runs/evaluation/some")["evaluations"][0]["charset"] == charset
 
 
@@ -91,7 +91,7 @@ def test_fresh_samples_of_a_family(run, asked):
     assert (result["name"], result["count"]) == ("kcaptcha_generator", 5)
     assert result["boxes"] is not None
     assert set(result["by_length"]) <= {"2", "3"}
-    assert asked[0] == ("default", None, None, 1)
+    assert asked[0] == ("default", None, None, 1, None)
 
 
 def test_a_folder_of_families(tmp_path, run, asked, capsys):
