@@ -26,6 +26,7 @@ from datagen.fonts import (
     ALPHANUMERIC,
     ASSETS,
     SUPERSAMPLING,
+    TRIAL_SIZE,
     Alpha,
     Glyphs,
     draw_ink,
@@ -47,8 +48,6 @@ ATLAS = ASSETS / "atlas.npz"
 ATLAS_SOURCES = ASSETS / "atlas.csv"
 """The fonts behind the atlas, a line each: file, name, family, categories, package, version, licence, copyright."""
 
-# Large enough to measure the proportions of a face.
-_TRIAL_SIZE = 400
 # Chosen once, so that the families that the hash picks are spread over the categories and weights.
 _HELD_OUT_SALT = "458"
 # Letters whose two cases a person tells apart by their shape, not by their size alone, and the mean correlation of the
@@ -151,8 +150,8 @@ def rasterise_filled(
     Raises:
         ValueError: if the file is not a font.
     """
-    top, _ = ink_extent(open_font(path, _TRIAL_SIZE), drawable_characters(path, "H") or characters)
-    font = open_font(path, round(_TRIAL_SIZE * CAP_HEIGHT * SUPERSAMPLING / -top))
+    top, _ = ink_extent(open_font(path, TRIAL_SIZE), drawable_characters(path, "H") or characters)
+    font = open_font(path, round(TRIAL_SIZE * CAP_HEIGHT * SUPERSAMPLING / -top))
     glyphs = {char: _filled_glyph(font, char) for char in characters}
     if _draws_lower_case_as_capitals(glyphs):
         glyphs = {char: glyph for char, glyph in glyphs.items() if char not in ascii_lowercase}

@@ -20,6 +20,8 @@ ASSETS = Path(__file__).parent / "assets"
 """The bundled glyphs, their sources and their licences."""
 SUPERSAMPLING = 4
 """Glyphs are drawn this many times as large as they are kept."""
+TRIAL_SIZE = 400
+"""Pixels; large enough to measure the proportions of a face."""
 _NEVER_A_CHARACTER = "\uffff"
 # A face of capitals may draw O, o and 0 alike; a drawing that more characters share is a placeholder.
 _MOST_CHARACTERS_OF_A_DRAWING = 3

@@ -22,6 +22,7 @@ from datagen.fonts import (
     ALPHANUMERIC,
     ASSETS,
     SUPERSAMPLING,
+    TRIAL_SIZE,
     Alpha,
     Glyphs,
     draw_ink,
@@ -38,8 +39,6 @@ OUTLINE_WIDTH = 2.1
 """Pixels across the contour line, half of it outside the glyph."""
 STRIPS = ASSETS / "serif_strips.npz"
 
-# Large enough to measure the proportions of a face.
-_TRIAL_SIZE = 400
 _FONTSOURCE = "npm @fontsource/"
 _TEX_GYRE = "Debian fonts-texgyre"
 
@@ -126,8 +125,8 @@ def rasterise(path: Path, name: str, characters: str = ALPHANUMERIC, height: int
     Raises:
         ValueError: if the file is not a font.
     """
-    top, bottom = ink_extent(open_font(path, _TRIAL_SIZE), characters)
-    size = int(_TRIAL_SIZE * (height - OUTLINE_WIDTH) * SUPERSAMPLING / (bottom - top))
+    top, bottom = ink_extent(open_font(path, TRIAL_SIZE), characters)
+    size = int(TRIAL_SIZE * (height - OUTLINE_WIDTH) * SUPERSAMPLING / (bottom - top))
     font = open_font(path, size)
     top, _ = ink_extent(font, characters)
     return Face(name, {char: _hollow_glyph(font, char, top, height) for char in characters})
