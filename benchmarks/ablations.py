@@ -78,8 +78,8 @@ Line = dict[str, Any]
 # --- variants of the network and of its losses
 
 
-class OtherLosses(CenterDetector):
-    """The baseline, with each part of the loss where a variant can replace it."""
+class OneStage(CenterDetector):
+    """The first stage alone, with each part of its loss where a variant can replace it: the second corrects nothing."""
 
     def losses(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
         """As `CenterDetector.losses`."""
@@ -106,7 +106,7 @@ class OtherLosses(CenterDetector):
         return F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.class_smoothing)
 
 
-class LookalikeSmoothing(OtherLosses):
+class LookalikeSmoothing(OneStage):
     """The mass of label smoothing goes to the character's look-alikes; to all characters where it has none."""
 
     def class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ class LookalikeSmoothing(OtherLosses):
         return F.cross_entropy(logits, targets[labels], reduction="none")
 
 
-class QualityFocal(OtherLosses):
+class QualityFocal(OneStage):
     """Quality focal loss (Li et al., arXiv:2006.04388, equation 3; beta 2) towards the heatmap itself."""
 
     def center_loss(self, logits: Tensor, drawn: CenterTargets) -> Tensor:
@@ -125,7 +125,7 @@ class QualityFocal(OtherLosses):
         return (distance * entropy).sum() / (drawn.heatmap == 1.0).sum().clamp(min=1)
 
 
-class DistributedBoxes(OtherLosses):
+class DistributedBoxes(OneStage):
     """Distances as distributions over bins: generalised IoU of their means, distribution focal loss.
 
     Source: Li et al., arXiv:2006.04388; the bins are those of its regression target, here 4 pixels apart.
@@ -145,12 +145,12 @@ class DistributedBoxes(OtherLosses):
 
     def maps(self, images: Tensor) -> CenterMaps:
         """As the baseline's."""
-        return self._decode(self._outputs(images))
+        return self._decode(*self._outputs(images))
 
     def losses(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
         """The baseline's, and the loss of the distributions, which is part of the boxes'."""
-        outputs = self._outputs(images).float()
-        maps = self._decode(outputs)
+        outputs, features = (part.float() for part in self._outputs(images))
+        maps = self._decode(outputs, features)
         drawn = drawn_for(maps, targets)
         where = drawn.weights > 0
         logits = self._edges(outputs).permute(0, 3, 4, 1, 2)[where]  # [P, 4, bins]
@@ -158,19 +158,19 @@ class DistributedBoxes(OtherLosses):
         parts = self.compare(maps, drawn)
         return parts | {"box": parts["box"] + self.share * weighted_mean(spread, drawn.weights[where])}
 
-    def _outputs(self, images: Tensor) -> Tensor:
+    def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
         x = self.grid(self.stem((images.float() - 128.0) / 64.0))
-        outputs: Tensor = self.predict(self.head(F.relu(x + self.context(x))))
-        return outputs
+        features = self.head(F.relu(x + self.context(x)))
+        return self.predict(features), features
 
     def _edges(self, outputs: Tensor) -> Tensor:
         """Logits [N, 4, bins, h, w]."""
         return outputs[:, -4 * self.bins :].reshape(len(outputs), 4, self.bins, *outputs.shape[2:])
 
-    def _decode(self, outputs: Tensor) -> CenterMaps:
+    def _decode(self, outputs: Tensor, features: Tensor) -> CenterMaps:
         steps = self.pixels * torch.arange(self.bins, device=outputs.device).view(1, 1, -1, 1, 1)
         distances = (self._edges(outputs).float().softmax(dim=2) * steps).sum(dim=2)  # [N, 4, h, w]
-        return CenterMaps(outputs[:, 0], outputs[:, 1 : 1 + self.num_classes], distances + 0.01)
+        return CenterMaps(outputs[:, 0], outputs[:, 1 : 1 + self.num_classes], distances + 0.01, features)
 
 
 class GlobalMean(nn.Module):
@@ -256,6 +256,17 @@ def recolour(images: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
+class TaskWithAdamW(CaptchaTask):
+    """The baseline with AdamW (arXiv:1711.05101) in the place of Muon."""
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW, which does not decay vectors."""
+        vectors = [parameter for parameter in self.model.parameters() if parameter.ndim <= 1]
+        matrices = [parameter for parameter in self.model.parameters() if parameter.ndim > 1]
+        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
+
+
 def drawn_for(maps: CenterMaps, targets: Targets) -> CenterTargets:
     """The targets of a batch on the grid of its maps."""
     return draw_center_targets(targets, (maps.centers.shape[1], maps.centers.shape[2]), STRIDE_HW)
@@ -305,6 +316,7 @@ class Variant:
         name: in the table.
         overrides: of the recipe, as on the command line.
         network: the class of the network.
+        task: the class of the task.
         seed: of the random weights.
         raw: measure the weights as they are in the end, too, beside their moving average.
     """
@@ -312,6 +324,7 @@ class Variant:
     name: str
     overrides: tuple[str, ...] = ()
     network: Callable[..., CenterDetector] = CenterDetector
+    task: Callable[..., CaptchaTask] = CaptchaTask
     seed: int = 1
     raw: bool = False
 
@@ -321,6 +334,11 @@ STRENGTHS = "family.families.universal.renderer.strengths"
 VARIANTS = (
     Variant("baseline", raw=True),
     Variant("baseline, other random weights", seed=2),
+    Variant("one stage", network=OneStage),
+    Variant("AdamW at 0.003", ("task.learning_rate=3e-3",), task=TaskWithAdamW),
+    Variant("AdamW at 0.007", task=TaskWithAdamW),
+    Variant("Muon at 0.003", ("task.learning_rate=3e-3",)),
+    Variant("one stage, AdamW at 0.003", ("task.learning_rate=3e-3",), network=OneStage, task=TaskWithAdamW),
     Variant("context_blocks 1", ("model.context_blocks=1",)),
     Variant("context_blocks 4", ("model.context_blocks=4",)),
     Variant("width 96", ("model.width=96",)),
@@ -572,7 +590,7 @@ def macs(model: CenterDetector) -> int:
     """Multiply-accumulates of one image at `MACS_HW`."""
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        model.eval().maps(torch.zeros(1, 3, *MACS_HW))
+        model.eval()(torch.zeros(1, 3, *MACS_HW))
     return int(counter.get_total_flops()) // 2
 
 
@@ -617,7 +635,7 @@ def run(
     train = CachedSamples(config.family, config.seed, images, cache)
     data: CaptchaData = instantiate(config.data, train=train, val=sets["unseen"], val_count=len(sets["unseen"]))
     model = network_of(variant, config)
-    task: CaptchaTask = instantiate(config.task)(model=model, charset=data.charset)
+    task = variant.task(**instantiate(config.task).keywords, model=model, charset=data.charset)
     raw, images_per_s = fit(task, data, config.trainer.gradient_clip_val)
     facts = describe(variant, images, train.digest, model, images_per_s)
     save_parameters(out / f"{slug(variant.name)}_{images}.safetensors", model, data.charset)

@@ -31,6 +31,7 @@ from datagen.universal.style import Style
 from detector.models.center import CenterDetector
 from detector.training.device import StyledBatch
 from detector.training.device import draw as draw_legible
+from detector.training.muon import Muon
 from detector.training.targets import Targets
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -101,7 +102,7 @@ class TrainingStep:
         self.device = device
         model = CenterDetector(len(ALPHABET), context_blocks=2).to(device)
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in training
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), foreach=True)
+        self.optimizer = Muon(self.model.parameters(), lr=7e-3, weight_decay=0.02)
 
     def run(self, images: Tensor, targets: Targets) -> None:
         """Learns from one batch."""

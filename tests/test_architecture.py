@@ -137,6 +137,8 @@ HOUSE = {
         "detector/records.py detector/charset.py detector/images.py detector/reading.py", "numpy PIL onnxruntime"
     ),
     # hands out the public API
+    # the calls of another library
+    "detector/compat.py": Room("detector/images.py detector/reader.py", "PIL"),
     "detector/__init__.py": Room("detector/records.py detector/reader.py"),
     # thin main
     "infer.py": Room(
@@ -186,10 +188,12 @@ HOUSE = {
         "detector/charset.py detector/training/data.py detector/training/targets.py",
         "numpy torch",
     ),
+    # the optimiser
+    "detector/training/muon.py": Room("", "torch"),
     # training-time validation reads and counts as everybody does
     "detector/training/task.py": Room(
         "detector/records.py detector/charset.py detector/reading.py detector/evaluation/metrics.py "
-        "detector/training/targets.py detector/training/data.py",
+        "detector/training/targets.py detector/training/data.py detector/training/muon.py",
         "numpy torch lightning",
     ),
     # torch to ONNX
@@ -221,7 +225,7 @@ HOUSE = {
     "benchmarks/universal_gpu.py": Room(
         "datagen/text.py datagen/universal/style.py datagen/universal/sampler.py datagen/universal/gpu_pack.py "
         "datagen/universal/gpu.py detector/models/*.py detector/training/device.py "
-        "detector/training/targets.py",
+        "detector/training/muon.py detector/training/targets.py",
         "numpy torch",
     ),
     # trains variants of the networks
@@ -249,6 +253,7 @@ LIGHT_ROOMS = [
     "detector/images.py",
     "detector/reading.py",
     "detector/reader.py",
+    "detector/compat.py",
     "detector/__init__.py",
     "infer.py",
 ]

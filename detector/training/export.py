@@ -123,7 +123,7 @@ def _forget_origins(proto: onnx.ModelProto) -> None:
 def to_int8(
     proto: onnx.ModelProto, images: Iterable[npt.NDArray[np.uint8]], settings: NetworkSettings
 ) -> onnx.ModelProto:
-    """Quantises an exported network: weights and activations of all convolutions but the last to 8 bits.
+    """Quantises an exported network: weights and activations of its layers to 8 bits, but for those that give answers.
 
     Post-training static quantisation (Krishnamoorthi, arXiv:1806.08342) by ONNX Runtime.
 
@@ -138,14 +138,26 @@ def to_int8(
         source, prepared, result = (f"{folder}/{name}.onnx" for name in ("source", "prepared", "result"))
         onnx.save(proto, source)
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
-        convolutions = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"]
         quantize_static(
-            prepared, result, calibration, per_channel=True, nodes_to_quantize=convolutions[:-1],
+            prepared, result, calibration, per_channel=True, nodes_to_quantize=_inner_layers(onnx.load(prepared)),
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
             reduce_range=True,  # processors without VNNI add products in 16 bits, which 8-bit weights would overflow
         )  # fmt: skip
         quantized = onnx.load(result)
+    del quantized.graph.value_info[:]  # shapes that were needed on the way, and names: a twentieth of the file
+    for node in quantized.graph.node:
+        node.name = ""
     return with_settings(quantized, settings)
+
+
+def _inner_layers(proto: onnx.ModelProto) -> list[str]:
+    """Names of the convolutions and matrix products with trained weights, but for the last of each kind."""
+    weights = {initializer.name for initializer in proto.graph.initializer}
+    layers = {
+        kind: [node.name for node in proto.graph.node if node.op_type == kind and node.input[1] in weights]
+        for kind in ("Conv", "MatMul")
+    }
+    return [name for names in layers.values() for name in names[:-1]]
 
 
 class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # untyped package

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -73,6 +74,38 @@ def draw_center_targets(targets: Targets, grid_hw: tuple[int, int], stride_hw: t
     weights = torch.where((heatmap >= CLASS_THRESH) & (inside | (heatmap == 1.0)), heatmap, 0.0)
     owner_labels = labels.gather(1, owner.flatten(1)).view(owner.shape)
     return CenterTargets(heatmap, weights, owner_labels.clamp(min=0), distances.clamp(min=0.5))
+
+
+MATCH_IOU = 0.4  # a candidate whose box overlaps a character's less than this is not that character
+
+
+def match_candidates(boxes: Tensor, scores: Tensor, targets: Targets) -> Tensor:
+    """Decides which of a batch's candidates are its characters: each character is at most one of them.
+
+    A character takes the candidate with the highest product of overlap and the square root of the score; everything
+    else, doubles included, is not a character.
+
+    Args:
+        boxes: float [N, K, 4] xyxy, of the candidates.
+        scores: float [N, K] in [0, 1]; what has none is no candidate.
+        targets: the characters.
+
+    Returns:
+        int64 [N, K], the label of the character; -1 for what is none.
+    """
+    top_left = torch.maximum(boxes[:, :, None, :2], targets.boxes[:, None, :, :2])  # [N, K, M, 2]
+    bottom_right = torch.minimum(boxes[:, :, None, 2:], targets.boxes[:, None, :, 2:])
+    shared = (bottom_right - top_left).clamp(min=0.0).prod(dim=3)  # [N, K, M]
+    iou = shared / (_areas(boxes)[:, :, None] + _areas(targets.boxes)[:, None, :] - shared).clamp(min=1e-6)
+    fit = iou * scores.sqrt().unsqueeze(2) * ((iou >= MATCH_IOU) & (targets.labels >= 0)[:, None, :])
+    taken = torch.zeros_like(fit).scatter_(1, fit.argmax(dim=1, keepdim=True), 1.0) * fit  # a character's best alone
+    best, owner = F.pad(taken, (0, 1)).max(dim=2)  # [N, K]; padded, for there may be no character at all
+    labels = F.pad(targets.labels, (0, 1), value=-1).gather(1, owner)
+    return torch.where(best > 0, labels, -1)
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1)
 
 
 def _peak(center: Tensor, size: Tensor, cells: Tensor, stride: int) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from detector.evaluation.metrics import StringMatch
 from detector.reading import ReadingOptions, read
 from detector.records import Detections
 from detector.training.data import Batch
+from detector.training.muon import Muon
 from detector.training.targets import Targets
 
 METRICS_KEY = "validation_metrics"  # of a checkpoint
@@ -44,7 +45,7 @@ class CaptchaTask(L.LightningModule):
         charset: what its labels mean.
         reading: how detections become strings during validation.
         learning_rate: peak of the schedule.
-        weight_decay: of AdamW (arXiv:1711.05101), on matrices only.
+        weight_decay: of matrices and convolutions.
         warmup_steps: linear rise of the learning rate; a cosine to zero follows (arXiv:1608.03983).
     """
 
@@ -98,17 +99,13 @@ class CaptchaTask(L.LightningModule):
         metrics = self.trainer.callback_metrics
         checkpoint[METRICS_KEY] = {name: float(value) for name, value in metrics.items() if name.startswith("val/")}
 
+    def optimizer(self) -> torch.optim.Optimizer:
+        """What moves the weights."""
+        return Muon(self.model.parameters(), self.learning_rate, self.weight_decay)
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with warm-up and cosine, per step."""
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        others = [p for p in self.model.parameters() if p.ndim <= 1]
-        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(
-            groups,
-            lr=self.learning_rate,
-            weight_decay=self.weight_decay,
-            foreach=True,
-        )
+        """The optimiser, with warm-up and cosine, per step."""
+        optimizer = self.optimizer()
         total = int(self.trainer.estimated_stepping_batches)
 
         def factor(step: int) -> float:

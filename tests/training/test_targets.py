@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from detector.training.losses import center_focal_loss, distances_giou_loss
-from detector.training.targets import Targets, draw_center_targets
+from detector.training.targets import Targets, draw_center_targets, match_candidates
 
 GRID, STRIDE = (8, 20), (8, 4)  # 64 x 80 pixels
 
@@ -80,3 +80,33 @@ def test_focal_loss_is_least_for_the_truth() -> None:
 def test_giou_by_hand(predicted: tuple[int, ...], target: tuple[int, ...], loss: float) -> None:
     boxes = [torch.tensor([box], dtype=torch.float32) for box in (predicted, target)]
     assert distances_giou_loss(*boxes).item() == pytest.approx(loss, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "labels"),
+    [
+        # two characters, found in the other order
+        ([((50, 0, 70, 20), 0.9), ((0, 0, 20, 20), 0.9)], [4, 3]),
+        # a double that scores lower is none
+        ([((0, 0, 20, 20), 0.9), ((0, 0, 20, 20), 0.8), ((50, 0, 70, 20), 0.9)], [3, -1, 4]),
+        # a much better score outweighs a slightly worse box
+        ([((0, 0, 20, 20), 0.2), ((0, 0, 20, 18), 0.9), ((50, 0, 70, 20), 0.9)], [-1, 3, 4]),
+        # half of a character is not enough, nor is a box over both
+        ([((0, 0, 7, 20), 0.9), ((0, 0, 70, 20), 0.9), ((80, 30, 90, 40), 0.9)], [-1, -1, -1]),
+        # no peak, no candidate
+        ([((0, 0, 20, 20), 0.0), ((50, 0, 70, 20), 0.1)], [-1, 4]),
+    ],
+)
+def test_each_character_is_one_candidate(candidates: list[tuple[tuple[float, ...], float]], labels: list[int]) -> None:
+    targets = make_targets([((0, 0, 20, 20), 3), ((50, 0, 70, 20), 4)])
+    boxes, scores = (torch.tensor([part], dtype=torch.float32) for part in zip(*candidates, strict=True))
+    assert match_candidates(boxes, scores, targets).tolist() == [labels]
+
+
+def test_an_image_without_characters_has_no_match() -> None:
+    boxes, scores = torch.tensor([[[0.0, 0.0, 20.0, 20.0]]] * 2), torch.ones(2, 1)
+    assert (
+        match_candidates(boxes, scores, Targets(torch.zeros(2, 0, 4), torch.zeros(2, 0).long())).tolist() == [[-1]] * 2
+    )
+    one_empty = make_targets([((0, 0, 20, 20), 3)], [])
+    assert match_candidates(boxes, scores, one_empty).tolist() == [[3], [-1]]
