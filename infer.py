@@ -79,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
         "characters themselves",
     )
     parser.add_argument("--length", metavar="N|MIN-MAX", help="number of characters")
+    parser.add_argument(
+        "--case",
+        choices=("keep", "lower", "upper"),
+        default="keep",
+        help="write the answer in one case, where the captcha does not tell the two apart (default: %(default)s)",
+    )
     parser.add_argument("--top-k", type=int, default=1, metavar="K", help="list the K most probable strings")
     parser.add_argument(
         "--min-confidence", type=float, default=0.0, metavar="P", help="leave the text empty where less sure than this"
@@ -113,6 +119,7 @@ def _reader(args: argparse.Namespace) -> Reader:
         charset=args.charset,
         length=args.length,
         threads=args.threads,
+        case=args.case,
         top_k=args.top_k,
         looks=args.looks,
     )

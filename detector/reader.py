@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from detector.charset import Charset
 from detector.images import ImageError, Source, boxes_to_image, load, network_width, resize
-from detector.reading import STRINGS_PER_LOOK, ReadingOptions, agree, calibrate, read
+from detector.reading import STRINGS_PER_LOOK, Case, ReadingOptions, agree, calibrate, read
 from detector.records import Detections, Reading
 
 METADATA_KEY = "captcha_detector"
@@ -97,7 +99,7 @@ class NetworkSettings:
 
 
 class Reader:
-    """Reads captcha images. One reader may serve any number of threads.
+    """Reads captcha images. One reader may serve any number of threads, and can be pickled for other processes.
 
     Args:
         weights: the name of bundled weights, a folder with a `model.onnx`, or an ONNX file.
@@ -105,6 +107,8 @@ class Reader:
             the network knows.
         length: the number of characters: 4 or "4", "3-6" or (3, 6) for a range; None for any.
         threads: CPU threads for one image; None leaves it to ONNX Runtime.
+        case: "lower" or "upper" writes the answer in one case, for captchas that do not tell the two apart; "keep" does
+            not.
         top_k: how many of the most probable strings a reading lists.
         looks: how many times an image may be looked at, at several sizes, while the answer is not sure: 1 is fastest,
             more read more images right; None for as many as the weights suggest.
@@ -125,12 +129,14 @@ class Reader:
         charset: str | None = None,
         length: int | str | tuple[int, int] | None = None,
         threads: int | None = None,
+        case: Case = "keep",
         top_k: int = 1,
         looks: int | None = None,
     ) -> None:
         for name, number in (("threads", threads), ("looks", looks)):
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, not {number}")
+        self._arguments = weights, charset, length, threads, case, top_k, looks
         min_length, max_length = (0, None) if length is None else parse_length(length)
         self._session, self.settings = _open_weights(find_weights(weights), threads)
         self.charset = Charset(self.settings.charset)
@@ -140,12 +146,17 @@ class Reader:
             score_thresh=self.settings.score_thresh,
             overlap_thresh=self.settings.overlap_thresh,
             allowed=charset,
+            case=case,
             min_length=min_length,
             max_length=max_length,
             top_k=top_k,
         )
         self._compared = replace(self.options, top_k=max(top_k, STRINGS_PER_LOOK))
         self._most_looks = looks
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the arguments: another process opens the weights anew."""
+        return type(self), self._arguments
 
     def read(self, source: Source) -> Reading:
         """Reads one image.
@@ -160,6 +171,10 @@ class Reader:
             ImageError: if the image cannot be read.
         """
         return self._read_images([load(source)])[0]
+
+    async def aread(self, source: Source) -> Reading:
+        """Reads one image in a thread, as `read`, while the event loop goes on."""
+        return await asyncio.to_thread(self.read, source)
 
     def read_batch(self, sources: Iterable[Source], batch_size: int = 32) -> Iterator[Reading | ImageError]:
         """Reads any number of images as they come, faster than one by one on many cores.

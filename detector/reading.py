@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from detector.charset import Charset
 from detector.records import Character, Detections, Reading
 
 Box: TypeAlias = "tuple[float, float, float, float]"
+Case: TypeAlias = Literal["keep", "lower", "upper"]
 
 _MIN_SCORE = 0.05  # a heat map's background has peaks too, dozens of them; they are no candidates without need
 STRINGS_PER_LOOK = 5  # that several looks compare: more would change answers with the number listed
@@ -39,6 +40,8 @@ class ReadingOptions:
         overlap_thresh: in (0, 1]; of two detections whose intersection covers more than this share of the smaller
             box, the weaker one is dropped.
         allowed: a named charset or the characters that may occur; None allows all.
+        case: how the answer is written: as it is, or all in one case, where the case does not matter. The probability
+            of a letter is then that of its two forms together, as far as they are `allowed`.
         min_length: shortest string; the likeliest of the weak detections are drawn in to reach it.
         max_length: longest string; the least likely characters are dropped to keep to it. None sets no limit.
         top_k: how many of the most probable strings to list.
@@ -50,6 +53,7 @@ class ReadingOptions:
     score_thresh: float = 0.4
     overlap_thresh: float = 0.65
     allowed: str | None = None
+    case: Case = "keep"
     min_length: int = 0
     max_length: int | None = None
     top_k: int = 1
@@ -59,6 +63,8 @@ class ReadingOptions:
             raise ValueError(f"score_thresh must be between 0 and 1, not {self.score_thresh}")
         if not 0 < self.overlap_thresh <= 1:
             raise ValueError(f"overlap_thresh must be above 0 and at most 1, not {self.overlap_thresh}")
+        if self.case not in get_args(Case):
+            raise ValueError(f"case must be keep, lower or upper, not {self.case!r}")
         if not 0 <= self.min_length <= (math.inf if self.max_length is None else self.max_length):
             raise ValueError(f"need 0 <= min_length <= max_length, not {self.min_length}..{self.max_length}")
         if self.top_k < 1:
@@ -94,7 +100,8 @@ def read(detections: Detections, charset: Charset, options: ReadingOptions) -> R
         rows, boxes = _distinct(detections, options.overlap_thresh, 0.0)
         rows, boxes = rows[: options.min_length], boxes[: options.min_length]
     presence = [_presence(score, options.score_thresh) for score in detections.scores[rows].tolist()]
-    weights = _class_probs(detections.probs[rows], charset, options.allowed) * np.array(presence)[:, None]  # [N, C]
+    probs, names = _fold(_class_probs(detections.probs[rows], charset, options.allowed), charset, options.case)
+    weights = probs * np.array(presence)[:, None]  # [N, C]
     absence = [1 - value for value in presence]
     best_first = np.argsort(-weights.max(axis=1) / absence, kind="stable").tolist()
     count = sum(1 for value in presence if value >= 0.5)
@@ -102,7 +109,7 @@ def read(detections: Detections, charset: Charset, options: ReadingOptions) -> R
     count = min(count, len(rows) if options.max_length is None else options.max_length, len(rows))
     left_to_right = sorted(range(len(rows)), key=lambda i: boxes[i][0] + boxes[i][2])
     chosen = set(best_first[:count])
-    characters = _characters(weights, [i for i in left_to_right if i in chosen], boxes, charset)
+    characters = _characters(weights, [i for i in left_to_right if i in chosen], boxes, names)
     text = "".join([character.char for character in characters])
     confidence = math.prod([c.score for c in characters]) * math.prod([absence[i] for i in best_first[count:]])
     if len(rows) < options.min_length:
@@ -110,7 +117,7 @@ def read(detections: Detections, charset: Charset, options: ReadingOptions) -> R
     readings = [(text, confidence)]
     if options.top_k > 1:
         ordered = weights[left_to_right], [absence[i] for i in left_to_right]
-        others = most_probable_strings(*ordered, charset, options)
+        others = most_probable_strings(*ordered, names, options)
         readings += [other for other in others if other[0] != text][: options.top_k - 1]
     return Reading(text, confidence, characters, tuple(readings))
 
@@ -168,7 +175,7 @@ def calibrate(reading: Reading, slope: float, offset: float) -> Reading:
 
 
 def most_probable_strings(
-    weights: npt.NDArray[np.float64], absence: Sequence[float], charset: Charset, options: ReadingOptions
+    weights: npt.NDArray[np.float64], absence: Sequence[float], names: Sequence[str], options: ReadingOptions
 ) -> list[tuple[str, float]]:
     """The `options.top_k` most probable strings of an allowed length, exactly, with their probabilities, best first.
 
@@ -178,7 +185,7 @@ def most_probable_strings(
     Args:
         weights: float [N, C]: the probability that candidate n, from left to right, is character c.
         absence: N probabilities that the candidate is nothing at all; with its weights they sum to 1.
-        charset: the characters of the C columns.
+        names: the characters of the C columns.
         options: length bounds and `top_k`.
 
     Returns:
@@ -189,7 +196,7 @@ def most_probable_strings(
     beams: list[dict[str, float]] = [{"": 1.0}]  # beams[n]: the best strings of n characters so far
     for row, absent in zip(weights, absence, strict=True):
         labels = np.argsort(-row, kind="stable")[: options.top_k]
-        chars = [(charset.characters[label], float(row[label])) for label in labels if row[label] > 0]
+        chars = [(names[label], float(row[label])) for label in labels if row[label] > 0]
         grown: list[dict[str, float]] = [{} for _ in range(min(len(beams), longest) + 1)]
         for length, beam in enumerate(beams):
             for text, prob in beam.items():
@@ -260,16 +267,37 @@ def _class_probs(probs: npt.NDArray[np.float32], charset: Charset, allowed: str 
     return masked
 
 
+def _fold(
+    probs: npt.NDArray[np.float32], charset: Charset, case: Case
+) -> tuple[npt.NDArray[np.float32], Sequence[str]]:
+    """Adds up [N, C] over the two forms of each letter, and names the columns that are left."""
+    if case == "keep":
+        return probs, charset.characters
+    names, adds = _folded(charset.characters, case)
+    return probs @ adds, names
+
+
+@lru_cache(maxsize=64)
+def _folded(characters: str, case: Case) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
+    """The characters in one case, each once, and a matrix that adds the columns of `characters` up to theirs."""
+    written = [char.lower() if case == "lower" else char.upper() for char in characters]
+    # A sharp s has no capital of one letter.
+    written = [new if len(new) == 1 else old for new, old in zip(written, characters, strict=True)]
+    names = tuple(dict.fromkeys(written))
+    adds = np.zeros((len(characters), len(names)), np.float32)
+    adds[np.arange(len(characters)), [names.index(char) for char in written]] = 1
+    return names, adds
+
+
 @lru_cache(maxsize=64)
 def _allowed_mask(characters: str, allowed: str) -> npt.NDArray[np.bool_]:
     return Charset(characters).mask(allowed)
 
 
 def _characters(
-    weights: npt.NDArray[np.float64], order: Sequence[int], boxes: Sequence[Box], charset: Charset
+    weights: npt.NDArray[np.float64], order: Sequence[int], boxes: Sequence[Box], names: Sequence[str]
 ) -> tuple[Character, ...]:
     """The most probable character of each row of `weights` [N, C], with its alternatives, in the given order."""
-    names = charset.characters
     best = weights.argmax(axis=1).tolist()
     alternatives: list[list[tuple[str, float]]] = [[] for _ in best]
     rows, labels = np.nonzero(weights > _MIN_ALTERNATIVE)

@@ -157,6 +157,7 @@ def test_csv(here: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None
         ([], "9J"),
         (["--charset", "upper"], "AJ"),
         (["--charset", "Aa"], "Aa"),
+        (["--charset", "Aa", "--case", "lower"], "aa"),
         (["--length", "1"], "9"),  # the J is the weaker one
         (["--length", "1-2"], "9J"),
         (["--min-confidence", "0.4"], "9J"),

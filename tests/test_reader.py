@@ -1,4 +1,6 @@
+import asyncio
 import json
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -107,6 +109,7 @@ def test_top_k(model: Path) -> None:
         ({"length": ""}, "length must be"),
         ({"threads": 0}, "threads"),
         ({"top_k": 0}, "top_k"),
+        ({"case": "Lower"}, "case must be"),
         ({"looks": 0}, "looks"),
     ],
 )
@@ -267,3 +270,18 @@ def test_weights_refused(tmp_path: Path) -> None:
 def test_settings_from_metadata() -> None:
     settings = NetworkSettings.from_metadata({"captcha_detector": json.dumps({**SETTINGS, "later": 1})})
     assert settings == NetworkSettings(CHARSET, 64, 32, 768, 0.4, 0.65, ((64, 1.0),))
+
+
+def test_a_reader_in_another_process_reads_the_same(model: Path) -> None:
+    reader = Reader(model, charset="Aa", length="1-2", threads=1, case="lower", top_k=3, looks=1)
+    copy = pickle.loads(pickle.dumps(reader))
+    assert copy.options == reader.options
+    assert copy.read(bars("9J")) == reader.read(bars("9J"))
+
+
+def test_reading_leaves_the_event_loop_free(model: Path) -> None:
+    async def both() -> list[Reading]:
+        reader = Reader(model, threads=1)
+        return list(await asyncio.gather(reader.aread(bars("3A")), reader.aread(bars("b1"))))
+
+    assert [reading.text for reading in asyncio.run(both())] == ["3A", "b1"]

@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.charset import Charset
-from detector.reading import ReadingOptions, agree, most_probable_strings, read
+from detector.reading import Case, ReadingOptions, agree, most_probable_strings, read
 from detector.records import Character, Detections, Reading
 
 CHARSET = Charset("0O1lI")
@@ -245,7 +246,7 @@ def test_most_probable_strings_equal_enumeration(
 ) -> None:
     weights, absence = candidates
     expected = enumerate_strings(weights, absence, options)
-    result = most_probable_strings(weights, absence, Charset("abcd"[: weights.shape[1]]), options)
+    result = most_probable_strings(weights, absence, "abcd"[: weights.shape[1]], options)
     assert len({text for text, _ in result}) == len(result) == min(options.top_k, len(expected))
     top = sorted(expected.values(), reverse=True)[: options.top_k]
     assert [prob for _, prob in result] == pytest.approx(top)
@@ -254,7 +255,7 @@ def test_most_probable_strings_equal_enumeration(
 
 def test_equal_strings_are_merged() -> None:
     weights, absence = np.array([[0.5], [0.5]]), [0.5, 0.5]
-    result = most_probable_strings(weights, absence, Charset("a"), ReadingOptions(top_k=10))
+    result = most_probable_strings(weights, absence, "a", ReadingOptions(top_k=10))
     assert sorted(result) == [("", 0.25), ("a", 0.25), ("aa", 0.25)]
 
 
@@ -293,3 +294,48 @@ def test_looks_agree(looks: list[Reading], text: str, confidence: float) -> None
     assert reading.readings[0] == (text, reading.confidence)
     assert len(reading.readings) <= 2
     assert len({string for string, _ in reading.readings}) == len(reading.readings)
+
+
+LETTERS = Charset("5sSaA")
+
+
+def one_letter(*probs: float) -> Detections:
+    return Detections(np.array([at(0)], np.float32), np.array([0.9], np.float32), np.array([probs], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "score"),
+    [
+        # the two forms lose to the 5 one by one, and win together
+        (ReadingOptions(), "5", 0.4),
+        (ReadingOptions(case="lower"), "s", 0.6),
+        (ReadingOptions(case="upper"), "S", 0.6),
+        # what does not occur does not count, and the answer is written as asked all the same
+        (ReadingOptions(case="lower", allowed="5SA"), "5", 0.4 / 0.7),
+        (ReadingOptions(case="lower", allowed="SA"), "s", 1.0),
+    ],
+)
+def test_one_case_adds_up_both(options: ReadingOptions, text: str, score: float) -> None:
+    reading = read(one_letter(0.4, 0.3, 0.3, 0.0, 0.0), LETTERS, replace(options, score_thresh=0.5, top_k=3))
+    assert reading.text == text
+    assert reading.characters[0].score == pytest.approx(0.9 * score, abs=1e-5)
+    assert len({other for other, _ in reading.readings}) == len(reading.readings)
+
+
+@given(st.lists(st.lists(st.floats(0.01, 1), min_size=5, max_size=5), max_size=4), st.sampled_from(["lower", "upper"]))
+def test_one_case_is_the_reading_of_a_network_that_knows_no_case(rows: list[list[float]], case: Case) -> None:
+    probs = np.array(rows, np.float32).reshape(-1, 5)
+    probs /= probs.sum(axis=1, keepdims=True)
+    boxes = np.array([at(20.0 * place) for place in range(len(rows))], np.float32).reshape(-1, 4)
+    scores = np.full(len(rows), 0.8, np.float32)
+    merged = np.stack([probs[:, 0], probs[:, 1:3].sum(axis=1), probs[:, 3:].sum(axis=1)], axis=1)
+    folded = read(Detections(boxes, scores, probs), LETTERS, ReadingOptions(case=case, top_k=4))
+    known = Charset("5sa" if case == "lower" else "5SA")
+    plain = read(Detections(boxes, scores, merged), known, ReadingOptions(top_k=4))
+    assert folded.text == plain.text
+    assert folded.confidence == pytest.approx(plain.confidence, rel=1e-4)
+
+
+def test_letters_without_a_single_other_form_stay() -> None:
+    reading = read(one_letter(0.1, 0.9), Charset("a\u00df"), ReadingOptions(case="upper"))
+    assert reading.text == "\u00df"
