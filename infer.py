@@ -85,6 +85,12 @@ def _parser() -> argparse.ArgumentParser:
         default="keep",
         help="write the answer in one case, where the captcha does not tell the two apart (default: %(default)s)",
     )
+    parser.add_argument(
+        "--prefer", metavar="SET", help="write these for all characters that look like them: digits makes 0 of O"
+    )
+    parser.add_argument(
+        "--pattern", help="mask such as LL99 (two letters, two digits) or regular expression of the whole answer"
+    )
     parser.add_argument("--top-k", type=int, default=1, metavar="K", help="list the K most probable strings")
     parser.add_argument(
         "--min-confidence", type=float, default=0.0, metavar="P", help="leave the text empty where less sure than this"
@@ -120,6 +126,8 @@ def _reader(args: argparse.Namespace) -> Reader:
         length=args.length,
         threads=args.threads,
         case=args.case,
+        prefer=args.prefer,
+        pattern=args.pattern,
         top_k=args.top_k,
         looks=args.looks,
     )

@@ -40,8 +40,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from datagen.sample import CaptchaSample
-from detector.charset import resolve_charset
-from detector.evaluation.metrics import LOOKALIKES, StringMatch, StringMatchResult
+from detector.charset import LOOKALIKES, resolve_charset
+from detector.evaluation.metrics import StringMatch, StringMatchResult
 from detector.images import network_width, resize
 from detector.models.center import STRIDE_HW, CenterDetector, CenterMaps, ResidualBlock
 from detector.reader import SURE

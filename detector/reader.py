@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from detector.charset import Charset
 from detector.images import ImageError, Source, boxes_to_image, load, network_width, resize
-from detector.reading import STRINGS_PER_LOOK, Case, ReadingOptions, agree, calibrate, read
+from detector.reading import STRINGS_PER_LOOK, Case, ReadingOptions, agree, calibrate, constraint, read
 from detector.records import Detections, Reading
 
 METADATA_KEY = "captcha_detector"
@@ -109,6 +109,8 @@ class Reader:
         threads: CPU threads for one image; None leaves it to ONNX Runtime.
         case: "lower" or "upper" writes the answer in one case, for captchas that do not tell the two apart; "keep" does
             not.
+        prefer: a named charset or characters to be written for all that look like them: "digits" makes a 0 of an O.
+        pattern: a mask such as "LL99", or a regular expression that the whole answer matches (see `pattern.parse`).
         top_k: how many of the most probable strings a reading lists.
         looks: how many times an image may be looked at, at several sizes, while the answer is not sure: 1 is fastest,
             more read more images right; None for as many as the weights suggest.
@@ -120,7 +122,8 @@ class Reader:
 
     Raises:
         WeightsError: if the weights are missing or not of this project.
-        ValueError: if another argument is out of its range, or the network knows none of the characters.
+        ValueError: if another argument is out of its range, or no string of the characters that the network knows is
+            allowed.
     """
 
     def __init__(
@@ -129,34 +132,41 @@ class Reader:
         charset: str | None = None,
         length: int | str | tuple[int, int] | None = None,
         threads: int | None = None,
+        *,
         case: Case = "keep",
+        prefer: str | None = None,
+        pattern: str | None = None,
         top_k: int = 1,
         looks: int | None = None,
     ) -> None:
         for name, number in (("threads", threads), ("looks", looks)):
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, not {number}")
-        self._arguments = weights, charset, length, threads, case, top_k, looks
+        self._reopen = partial(
+            type(self), weights, charset, length, threads, case=case, prefer=prefer, pattern=pattern, top_k=top_k,
+            looks=looks,
+        )  # fmt: skip
         min_length, max_length = (0, None) if length is None else parse_length(length)
         self._session, self.settings = _open_weights(find_weights(weights), threads)
         self.charset = Charset(self.settings.charset)
-        if charset is not None:
-            self.charset.mask(charset)  # raises where the network knows none of them
         self.options = ReadingOptions(
             score_thresh=self.settings.score_thresh,
             overlap_thresh=self.settings.overlap_thresh,
             allowed=charset,
             case=case,
+            prefer=prefer,
+            pattern=pattern,
             min_length=min_length,
             max_length=max_length,
             top_k=top_k,
         )
+        constraint(self.charset.characters, self.options)  # raises where nothing is allowed
         self._compared = replace(self.options, top_k=max(top_k, STRINGS_PER_LOOK))
         self._most_looks = looks
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the arguments: another process opens the weights anew."""
-        return type(self), self._arguments
+        return self._reopen, ()
 
     def read(self, source: Source) -> Reading:
         """Reads one image.
@@ -174,6 +184,8 @@ class Reader:
 
     async def aread(self, source: Source) -> Reading:
         """Reads one image in a thread, as `read`, while the event loop goes on."""
+        import asyncio  # others need not wait for it
+
         return await asyncio.to_thread(self.read, source)
 
     def read_batch(self, sources: Iterable[Source], batch_size: int = 32) -> Iterator[Reading | ImageError]:

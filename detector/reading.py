@@ -2,23 +2,24 @@
 
 The model behind it: detections are independent, and each is either one of the characters or absent. With the
 detector's score s and the threshold t, a character is present with odds s/(1-s) * (1-t)/t, so that `score_thresh` is
-the score at which it is as likely there as not; which character it is follows the detection's class distribution. A
-set of `allowed` characters conditions the classes, not the presence: a confident `O` is a confident `0` where only
-digits may occur.
+the score at which it is as likely there as not; which character it is follows the detection's class distribution. What
+is read is the most probable string of those that are allowed. A set of `allowed` characters, or what a pattern allows
+at a place, conditions the classes, not the presence: a confident `O` is a confident `0` where only digits may occur.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from detector.charset import Charset
+from detector.charset import LOOKALIKES, Charset, resolve_charset
+from detector.pattern import Automaton, automaton
 from detector.records import Character, Detections, Reading
 
 Box: TypeAlias = "tuple[float, float, float, float]"
@@ -36,14 +37,17 @@ class ReadingOptions:
     """How detections are read.
 
     Attributes:
-        score_thresh: in (0, 1); a detection with at least this score is a character, unless the length says otherwise.
+        score_thresh: in (0, 1): the score of a detection that is as likely a character as not.
         overlap_thresh: in (0, 1]; of two detections whose intersection covers more than this share of the smaller
             box, the weaker one is dropped.
         allowed: a named charset or the characters that may occur; None allows all.
         case: how the answer is written: as it is, or all in one case, where the case does not matter. The probability
             of a letter is then that of its two forms together, as far as they are `allowed`.
-        min_length: shortest string; the likeliest of the weak detections are drawn in to reach it.
-        max_length: longest string; the least likely characters are dropped to keep to it. None sets no limit.
+        prefer: a named charset or characters to be written for all that look like them (`LOOKALIKES`): with digits, an
+            `O` becomes a `0`, whose probability is then that of both.
+        pattern: a mask or a regular expression of the answer as it is written; see `pattern.parse`. None allows all.
+        min_length: shortest string.
+        max_length: longest string; None sets no limit.
         top_k: how many of the most probable strings to list.
 
     Raises:
@@ -54,6 +58,8 @@ class ReadingOptions:
     overlap_thresh: float = 0.65
     allowed: str | None = None
     case: Case = "keep"
+    prefer: str | None = None
+    pattern: str | None = None
     min_length: int = 0
     max_length: int | None = None
     top_k: int = 1
@@ -74,12 +80,10 @@ class ReadingOptions:
 def read(detections: Detections, charset: Charset, options: ReadingOptions) -> Reading:
     """Reads a string from the characters detected in one image.
 
-    The text has as many characters as there are detections at or above the threshold, or, where the length bounds ask
-    for more or fewer, as the nearest bound, and is the most probable string of that many: the candidates whose most
-    probable allowed character outweighs its absence most. The confidence is the probability of
-    exactly this: the product of presence * class probability over the characters read and of 1 - presence over the
-    candidates left out; it is 0 where too few candidates exist for the length asked for. The background's weak peaks
-    are no candidates, unless the shortest length cannot be reached without them.
+    The text is the most probable string that the options allow. Its probability, the confidence, is the product of
+    presence * class probability over the characters read and of 1 - presence over the candidates left out; it is 0
+    where there are too few candidates for any string that is allowed. The background's weak peaks are no candidates,
+    unless the shortest string cannot be reached without them.
 
     Args:
         detections: what the network saw.
@@ -87,39 +91,44 @@ def read(detections: Detections, charset: Charset, options: ReadingOptions) -> R
         options: how to read.
 
     Returns:
-        The reading. `readings` starts with its own text, followed by the most probable other strings of an allowed
-        length; a string that can be spelt in several ways has the probability of the best.
+        The reading. `readings` starts with its own text, followed by the next most probable strings; one that can be
+        spelt in several ways has the probability of the best.
 
     Raises:
-        ValueError: if the charset does not fit the detections, or holds none of the allowed characters.
+        ValueError: if the charset does not fit the detections, or no string of its characters is allowed.
     """
     if detections.probs.shape[1] != len(charset):
         raise ValueError(f"detections of {detections.probs.shape[1]} classes do not fit {charset!r}")
-    rows, boxes = _distinct(detections, options.overlap_thresh, min(_MIN_SCORE, options.score_thresh / 2))
-    if len(rows) < options.min_length:
-        rows, boxes = _distinct(detections, options.overlap_thresh, 0.0)
-        rows, boxes = rows[: options.min_length], boxes[: options.min_length]
+    names, adds, allowed = constraint(charset.characters, options)
+    rows, boxes = _candidates(detections, options, allowed.shortest)
     presence = [_presence(score, options.score_thresh) for score in detections.scores[rows].tolist()]
-    probs, names = _fold(_class_probs(detections.probs[rows], charset, options.allowed), charset, options.case)
-    weights = probs * np.array(presence)[:, None]  # [N, C]
-    absence = [1 - value for value in presence]
-    best_first = np.argsort(-weights.max(axis=1) / absence, kind="stable").tolist()
-    count = sum(1 for value in presence if value >= 0.5)
-    count = max(count, options.min_length)
-    count = min(count, len(rows) if options.max_length is None else options.max_length, len(rows))
-    left_to_right = sorted(range(len(rows)), key=lambda i: boxes[i][0] + boxes[i][2])
-    chosen = set(best_first[:count])
-    characters = _characters(weights, [i for i in left_to_right if i in chosen], boxes, names)
-    text = "".join([character.char for character in characters])
-    confidence = math.prod([c.score for c in characters]) * math.prod([absence[i] for i in best_first[count:]])
-    if len(rows) < options.min_length:
-        confidence = 0.0
-    readings = [(text, confidence)]
-    if options.top_k > 1:
-        ordered = weights[left_to_right], [absence[i] for i in left_to_right]
-        others = most_probable_strings(*ordered, names, options)
-        readings += [other for other in others if other[0] != text][: options.top_k - 1]
-    return Reading(text, confidence, characters, tuple(readings))
+    probs = detections.probs[rows] @ adds  # [N, len(names)]
+    spellings = most_probable_strings(presence, probs, names, allowed, options.top_k)
+    if not spellings:  # what is there is worth showing all the same
+        everything = automaton(names, None, len(rows), len(rows))
+        spellings = most_probable_strings(presence, probs, names, everything, 1)
+        spellings = [spellings[0]._replace(prob=0.0)]
+    best = spellings[0]
+    characters = _characters(best.picks, presence, boxes, names)
+    return Reading(best.text, best.prob, characters, tuple((spelling.text, spelling.prob) for spelling in spellings))
+
+
+def constraint(characters: str, options: ReadingOptions) -> tuple[str, npt.NDArray[np.float32], Automaton]:
+    """What the options allow of a network's characters.
+
+    Args:
+        characters: what the network knows, C of them.
+        options: how to read.
+
+    Returns:
+        The D characters that an answer is written in; a matrix, float32 [C, D], that adds the network's class
+        probabilities up to theirs; and which strings of them are allowed.
+
+    Raises:
+        ValueError: if no string is.
+    """
+    names, adds = _written(characters, options.allowed, options.case, options.prefer)
+    return names, adds, automaton(names, options.pattern, options.min_length, options.max_length)
 
 
 def agree(readings: Sequence[Reading], count: int) -> Reading:
@@ -138,7 +147,7 @@ def agree(readings: Sequence[Reading], count: int) -> Reading:
     """
     probs, listed = _mean(readings, STRINGS_PER_LOOK), _mean(readings, max(count, STRINGS_PER_LOOK))
     surest = max(readings, key=lambda reading: (probs[reading.text], reading.confidence))
-    others = [(text, prob) for text, prob in _best(listed, count) if text != surest.text]
+    others = [(text, prob) for text, prob in _most_probable(listed, count) if text != surest.text]
     confidence = min(probs[surest.text], 1.0)  # a sum of rounded thirds may pass it
     ranked = ((surest.text, confidence), *others[: count - 1])
     return Reading(surest.text, confidence, surest.characters, ranked)
@@ -151,6 +160,10 @@ def _mean(readings: Sequence[Reading], count: int) -> dict[str, float]:
         for text, prob in reading.readings[:count]:
             probs[text] = probs.get(text, 0.0) + prob / len(readings)
     return probs
+
+
+def _most_probable(probs: dict[str, float], count: int) -> list[tuple[str, float]]:
+    return sorted(probs.items(), key=lambda item: -item[1])[:count]
 
 
 def calibrate(reading: Reading, slope: float, offset: float) -> Reading:
@@ -174,46 +187,128 @@ def calibrate(reading: Reading, slope: float, offset: float) -> Reading:
     return replace(reading, confidence=confidence, readings=((reading.text, confidence), *others))
 
 
-def most_probable_strings(
-    weights: npt.NDArray[np.float64], absence: Sequence[float], names: Sequence[str], options: ReadingOptions
-) -> list[tuple[str, float]]:
-    """The `options.top_k` most probable strings of an allowed length, exactly, with their probabilities, best first.
+class Pick(NamedTuple):
+    """A candidate that is read as a character.
 
-    A beam search over candidates from left to right that keeps the best strings of each length apart. It is exact:
-    a prefix that `top_k` others of its length beat can be exchanged for each of them in any string it begins.
+    Attributes:
+        row: the candidate.
+        label: the character's column.
+        probs: float64 [C], the candidate's class distribution at this place of the string.
+    """
+
+    row: int
+    label: int
+    probs: npt.NDArray[np.float64]
+
+
+class Spelling(NamedTuple):
+    """A string and how the candidates spell it.
+
+    Attributes:
+        text: the string.
+        prob: its probability.
+        picks: one per character.
+    """
+
+    text: str
+    prob: float
+    picks: tuple[Pick, ...]
+
+
+def most_probable_strings(
+    presence: Sequence[float], probs: npt.NDArray[np.float32], names: str, allowed: Automaton, count: int
+) -> list[Spelling]:
+    """The most probable strings that an automaton accepts, exactly, best first.
+
+    A beam search over candidates from left to right that keeps the best strings of each state apart. It is exact: a
+    prefix that `count` others of its state beat can be exchanged for each of them in any string it begins.
 
     Args:
-        weights: float [N, C]: the probability that candidate n, from left to right, is character c.
-        absence: N probabilities that the candidate is nothing at all; with its weights they sum to 1.
+        presence: N probabilities that a candidate, from left to right, is a character.
+        probs: float [N, C]: which one it then is.
         names: the characters of the C columns.
-        options: length bounds and `top_k`.
+        allowed: which strings are allowed. Classes are conditioned on what may come where the candidate stands.
+        count: how many strings to find, at least 1.
 
     Returns:
-        At most `top_k` different strings, none if N is too small for the shortest; one that can be spelt in several
+        At most `count` different strings, none if N is too small for the shortest; one that can be spelt in several
         ways has the probability of the best.
     """
-    longest = len(absence) if options.max_length is None else options.max_length
-    beams: list[dict[str, float]] = [{"": 1.0}]  # beams[n]: the best strings of n characters so far
-    for row, absent in zip(weights, absence, strict=True):
-        labels = np.argsort(-row, kind="stable")[: options.top_k]
-        chars = [(names[label], float(row[label])) for label in labels if row[label] > 0]
-        grown: list[dict[str, float]] = [{} for _ in range(min(len(beams), longest) + 1)]
-        for length, beam in enumerate(beams):
-            for text, prob in beam.items():
-                _keep_best(grown[length], text, prob * absent)
-                for char, weight in chars if length < longest else ():
-                    _keep_best(grown[length + 1], text + char, prob * weight)
-        beams = [dict(_best(beam, options.top_k)) for beam in grown]
-    return _best({text: prob for beam in beams[options.min_length :] for text, prob in beam.items()}, options.top_k)
+    moves = _moves(probs, allowed, count)
+    beams = {0: [Spelling("", 1.0, ())]}
+    for row, present in enumerate(presence):
+        grown: dict[int, dict[str, Spelling]] = {}
+        for state, beam in beams.items():
+            for text, prob, picks in beam:
+                _keep_best(grown.setdefault(state, {}), Spelling(text, prob * (1 - present), picks))
+                for pick, chance, following in moves[state][row]:
+                    longer = Spelling(text + names[pick.label], prob * present * chance, (*picks, pick))
+                    _keep_best(grown.setdefault(following, {}), longer)
+        beams = {state: _best(beam.values(), count) for state, beam in grown.items()}
+    ends = [spelling for state, beam in beams.items() if allowed.states[state].accepts for spelling in beam]
+    return _best(ends, count)
 
 
-def _keep_best(probs: dict[str, float], text: str, prob: float) -> None:
-    if prob > probs.get(text, 0.0):
-        probs[text] = prob
+def _moves(probs: npt.NDArray[np.float32], allowed: Automaton, count: int) -> list[list[list[tuple[Pick, float, int]]]]:
+    """For each state and candidate: its `count` most probable characters, for each state that may follow."""
+    shared: dict[tuple[tuple[int, ...], tuple[int, ...]], list[list[tuple[Pick, float]]]] = {}  # many states are alike
+    moves = []
+    for state in allowed.states:
+        for labels, _ in state.branches:
+            if (state.labels, labels) not in shared:
+                shared[state.labels, labels] = _picks(_given(probs, state.labels), labels, count)
+        branches = [(shared[state.labels, labels], following) for labels, following in state.branches]
+        moves.append(
+            [
+                [(*choice, following) for choices, following in branches for choice in choices[row]]
+                for row in range(len(probs))
+            ]
+        )
+    return moves
 
 
-def _best(probs: dict[str, float], count: int) -> list[tuple[str, float]]:
-    return sorted(probs.items(), key=lambda item: -item[1])[:count]
+def _picks(given: npt.NDArray[np.float64], labels: tuple[int, ...], count: int) -> list[list[tuple[Pick, float]]]:
+    """The `count` most probable of some labels for each row of [N, C], with their probabilities."""
+    columns = np.array(labels)
+    best = columns[np.argsort(-given[:, columns], axis=1, kind="stable")[:, :count]]  # [N, count]
+    chances = np.take_along_axis(given, best, axis=1)
+    return [
+        [(Pick(row, label, given[row]), chance) for label, chance in zip(*found, strict=True) if chance > 0]
+        for row, found in enumerate(zip(best.tolist(), chances.tolist(), strict=True))
+    ]
+
+
+def _given(probs: npt.NDArray[np.float32], labels: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """Class distributions [N, C] given that only some labels occur; a row without any mass there is uniform."""
+    mask = np.zeros(probs.shape[1])
+    mask[np.array(labels, np.intp)] = 1
+    masked = probs * mask
+    mass = masked.sum(axis=1, keepdims=True)
+    if not mass.all():
+        masked = np.where(mass > 0, masked, mask)
+        mass = masked.sum(axis=1, keepdims=True)
+    given: npt.NDArray[np.float64] = masked / mass
+    return given
+
+
+def _keep_best(beam: dict[str, Spelling], spelling: Spelling) -> None:
+    known = beam.get(spelling.text)
+    if known is None or spelling.prob > known.prob:
+        beam[spelling.text] = spelling
+
+
+def _best(spellings: Iterable[Spelling], count: int) -> list[Spelling]:
+    return sorted(spellings, key=lambda spelling: -spelling.prob)[:count]
+
+
+def _candidates(detections: Detections, options: ReadingOptions, at_least: int) -> tuple[list[int], list[Box]]:
+    """What may be characters, from left to right: rows of the detections, and their boxes."""
+    rows, boxes = _distinct(detections, options.overlap_thresh, min(_MIN_SCORE, options.score_thresh / 2))
+    if len(rows) < at_least:
+        rows, boxes = _distinct(detections, options.overlap_thresh, 0.0)
+        rows, boxes = rows[:at_least], boxes[:at_least]
+    left_to_right = sorted(range(len(rows)), key=lambda i: boxes[i][0] + boxes[i][2])
+    return [rows[i] for i in left_to_right], [boxes[i] for i in left_to_right]
 
 
 def _presence(score: float, thresh: float) -> float:
@@ -253,63 +348,62 @@ def _overlap(a: Box, b: Box) -> float:
     return width * height / min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
 
 
-def _class_probs(probs: npt.NDArray[np.float32], charset: Charset, allowed: str | None) -> npt.NDArray[np.float32]:
-    """Class distributions [N, C] given that only allowed characters occur; a row without any mass there is uniform."""
-    if allowed is None:
-        return probs
-    mask = _allowed_mask(charset.characters, allowed)
-    masked: npt.NDArray[np.float32] = np.where(mask, probs, np.float32(0))
-    mass = masked.sum(axis=1, keepdims=True)
-    if not mass.all():
-        masked = np.where(mass > 0, masked, mask.astype(np.float32))
-        mass = masked.sum(axis=1, keepdims=True)
-    masked /= mass
-    return masked
-
-
-def _fold(
-    probs: npt.NDArray[np.float32], charset: Charset, case: Case
-) -> tuple[npt.NDArray[np.float32], Sequence[str]]:
-    """Adds up [N, C] over the two forms of each letter, and names the columns that are left."""
-    if case == "keep":
-        return probs, charset.characters
-    names, adds = _folded(charset.characters, case)
-    return probs @ adds, names
-
-
 @lru_cache(maxsize=64)
-def _folded(characters: str, case: Case) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
-    """The characters in one case, each once, and a matrix that adds the columns of `characters` up to theirs."""
-    written = [char.lower() if case == "lower" else char.upper() for char in characters]
-    # A sharp s has no capital of one letter.
-    written = [new if len(new) == 1 else old for new, old in zip(written, characters, strict=True)]
-    names = tuple(dict.fromkeys(written))
-    adds = np.zeros((len(characters), len(names)), np.float32)
-    adds[np.arange(len(characters)), [names.index(char) for char in written]] = 1
-    return names, adds
+def _written(
+    characters: str, allowed: str | None, case: Case, prefer: str | None
+) -> tuple[str, npt.NDArray[np.float32]]:
+    """The characters that an answer is written in, and a matrix that adds the network's columns up to theirs.
+
+    Raises:
+        ValueError: if none of `allowed` is known, or two of those preferred look alike.
+    """
+    occurs = Charset(characters).mask(characters if allowed is None else allowed)
+    instead = _lookalikes([_in_case(char, case) for char in resolve_charset(prefer or "")])
+    written = [instead.get(char, char) for char in (_in_case(char, case) for char in characters)]
+    names = "".join(dict.fromkeys(char for char, occurring in zip(written, occurs, strict=True) if occurring))
+    adds = np.array([[char == name for name in names] for char in written], np.float32) * occurs[:, None]
+    return names, adds.astype(np.float32)
 
 
-@lru_cache(maxsize=64)
-def _allowed_mask(characters: str, allowed: str) -> npt.NDArray[np.bool_]:
-    return Charset(characters).mask(allowed)
+def _in_case(char: str, case: Case) -> str:
+    other = char.lower() if case == "lower" else char.upper() if case == "upper" else char
+    return other if len(other) == 1 else char  # a sharp s has no capital of one letter
+
+
+def _lookalikes(preferred: Iterable[str]) -> dict[str, str]:
+    """What is written instead of each character that looks like a preferred one.
+
+    Raises:
+        ValueError: if two of those look alike.
+    """
+    instead: dict[str, str] = {}
+    for char in dict.fromkeys(preferred):
+        for group in LOOKALIKES:
+            if char in group:
+                if char in instead:
+                    raise ValueError(f"{instead[char]!r} and {char!r} look alike: only one of them can be preferred")
+                instead |= dict.fromkeys(group, char)
+    return instead
 
 
 def _characters(
-    weights: npt.NDArray[np.float64], order: Sequence[int], boxes: Sequence[Box], names: Sequence[str]
+    picks: Sequence[Pick], presence: Sequence[float], boxes: Sequence[Box], names: str
 ) -> tuple[Character, ...]:
-    """The most probable character of each row of `weights` [N, C], with its alternatives, in the given order."""
-    best = weights.argmax(axis=1).tolist()
-    alternatives: list[list[tuple[str, float]]] = [[] for _ in best]
-    rows, labels = np.nonzero(weights > _MIN_ALTERNATIVE)
-    for row, label, weight in zip(rows.tolist(), labels.tolist(), weights[rows, labels].tolist(), strict=True):
-        if label != best[row]:
-            alternatives[row].append((names[label], weight))
+    """The characters of a spelling, each with its alternatives."""
+    if not picks:
+        return ()
+    weights = np.array([pick.probs for pick in picks]) * np.array([[presence[pick.row]] for pick in picks])  # [L, C]
+    others: list[list[tuple[str, float]]] = [[] for _ in picks]
+    places, labels = np.nonzero(weights > _MIN_ALTERNATIVE)
+    for place, label, weight in zip(places.tolist(), labels.tolist(), weights[places, labels].tolist(), strict=True):
+        if label != picks[place].label:
+            others[place].append((names[label], weight))
     return tuple(
         Character(
-            names[best[row]],
-            float(weights[row, best[row]]),
-            boxes[row],
-            tuple(sorted(alternatives[row], key=lambda item: -item[1])[:_MAX_ALTERNATIVES]),
+            names[pick.label],
+            float(weights[place, pick.label]),
+            boxes[pick.row],
+            tuple(sorted(others[place], key=lambda item: -item[1])[:_MAX_ALTERNATIVES]),
         )
-        for row in order
+        for place, pick in enumerate(picks)
     )

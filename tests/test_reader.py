@@ -173,8 +173,8 @@ def test_one_reader_serves_many_threads(model: Path) -> None:
     ("score", "looks", "text"),
     [
         (255, None, "1234"),  # sure at once: no second look, though at twice the width every bar is read twice
-        (110, 1, "1234"),  # not sure, but there shall be no second look
-        (110, None, "1234"),  # the second look is as unsure of 11223344, which is longer and so less probable
+        (130, 1, "1234"),  # not sure, but there shall be no second look
+        (130, None, "1234"),  # the second look is as unsure of 11223344, which is longer and so less probable
     ],
 )
 def test_looks_again_while_not_sure(tmp_path: Path, score: int, looks: int | None, text: str) -> None:

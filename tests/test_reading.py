@@ -1,5 +1,6 @@
 import itertools
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.charset import Charset
+from detector.pattern import automaton
 from detector.reading import Case, ReadingOptions, agree, most_probable_strings, read
 from detector.records import Character, Detections, Reading
 
@@ -40,8 +42,8 @@ def at(x: float, width: float = 10) -> tuple[float, float, float, float]:
         ([("0", 0.9, (10, 0, 60, 9)), ("1", 0.9, (12, 0, 20, 40))], ReadingOptions(overlap_thresh=1.0), "10"),
         # repeated neighbours
         ([("0", 0.9, at(0)), ("0", 0.9, at(10)), ("0", 0.9, at(20))], ReadingOptions(), "000"),
-        # exactly at the threshold, and just below
-        ([("0", 0.5, at(0)), ("1", 0.49, at(20))], ReadingOptions(score_thresh=0.5), "0"),
+        # just above the threshold, and just below
+        ([("0", 0.55, at(0)), ("1", 0.49, at(20))], ReadingOptions(score_thresh=0.5), "0"),
         # two classes on one glyph: the better one, although they differ
         ([("0", 0.8, at(0)), ("O", 0.9, at(1))], ReadingOptions(), "O"),
         # a part read within a whole
@@ -111,8 +113,8 @@ def test_background_does_not_count() -> None:
 
 
 def test_threshold_is_where_a_character_is_as_likely_there_as_not() -> None:
-    reading = read(detections(("0", 0.3, at(0))), CHARSET, ReadingOptions(score_thresh=0.3))
-    assert reading.confidence == pytest.approx(0.5 * 0.92, abs=1e-5)
+    reading = read(detections(("0", 0.3, at(0))), CHARSET, ReadingOptions(score_thresh=0.3, top_k=2))
+    assert reading.readings == (("", pytest.approx(0.5)), ("0", pytest.approx(0.5 * 0.92, abs=1e-5)))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,11 @@ def test_alternatives_are_the_five_best_others() -> None:
     alternatives = read(found, charset, ReadingOptions()).characters[0].alternatives
     assert [char for char, _ in alternatives] == ["c", "e", "f", "g", "h"]
     assert [prob for _, prob in alternatives] == pytest.approx([0.20, 0.15, 0.12, 0.105, 0.10], abs=1e-5)
-    few = read(detections(("0", 0.5, at(0))), CHARSET, ReadingOptions(score_thresh=0.5)).characters[0].alternatives
+    few = (
+        read(detections(("0", 0.5, at(0))), CHARSET, ReadingOptions(score_thresh=0.5, min_length=1))
+        .characters[0]
+        .alternatives
+    )
     assert few == ()  # 0.5 * 0.02 is not above 0.01
 
 
@@ -217,54 +223,111 @@ def test_a_larger_threshold_never_reads_more(found: tuple[Detections, Charset]) 
     assert lengths == sorted(lengths, reverse=True)
 
 
-@st.composite
-def random_weights(draw: st.DrawFn) -> tuple[np.ndarray, list[float]]:
-    """Candidates with the probabilities of their characters and of being absent, which sum to 1."""
-    count, classes = draw(SIZES)
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    shares = rng.dirichlet(np.full(classes + 1, draw(st.sampled_from([0.3, 1.0, 5.0]))), size=count)
-    shares = shares.reshape(count, classes + 1)
-    return shares[:, 1:], shares[:, 0].tolist()
+PATTERNS = st.sampled_from([None, "a.", "[ab]*", "(ab|c)+", "a?[bcd]{1,2}", "[^a]a*", "(a|b.)*", ".?a"])
 
 
-def enumerate_strings(weights: np.ndarray, absence: list[float], options: ReadingOptions) -> dict[str, float]:
-    """Every string of an allowed length with the probability of its best spelling, by brute force."""
+def allowed_strings(names: str, pattern: str | None, shortest: int, longest: int | None) -> list[str]:
+    """Every string of at most five characters that is allowed, by brute force."""
+    bounds = range(shortest, (5 if longest is None else longest) + 1)
+    candidates = ("".join(chars) for length in bounds for chars in itertools.product(names, repeat=length))
+    return [text for text in candidates if pattern is None or re.fullmatch(pattern, text)]
+
+
+def enumerate_strings(presence: list[float], probs: np.ndarray, names: str, allowed: list[str]) -> dict[str, float]:
+    """Every allowed string with the probability of its best spelling, by brute force.
+
+    A class is conditioned on the characters that may follow what has been read.
+    """
+    following: dict[str, set[int]] = {}
+    for text in allowed:
+        for i, char in enumerate(text):
+            following.setdefault(text[:i], set()).add(names.index(char))
     best: dict[str, float] = {}
-    longest = math.inf if options.max_length is None else options.max_length
-    classes = range(weights.shape[1])
-    for picks in itertools.product([None, *classes], repeat=len(absence)):
-        text = "".join("abcd"[pick] for pick in picks if pick is not None)
-        prob = math.prod(absence[i] if pick is None else weights[i, pick] for i, pick in enumerate(picks))
-        if options.min_length <= len(text) <= longest:
+    for text in (text for text in allowed if len(text) <= len(presence)):
+        for rows in itertools.combinations(range(len(presence)), len(text)):
+            prob = math.prod(1 - p for row, p in enumerate(presence) if row not in rows)
+            for i, (row, char) in enumerate(zip(rows, text, strict=True)):
+                mass = probs[row, sorted(following[text[:i]])].sum()
+                prob *= presence[row] * probs[row, names.index(char)] / mass
             best[text] = max(best.get(text, 0.0), prob)
     return best
 
 
-@given(random_weights(), random_options())
+@given(
+    st.tuples(st.integers(0, 3), st.integers(1, 3)),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.3, 1.0, 5.0]),
+    PATTERNS,
+    st.integers(0, 2),
+    st.none() | st.integers(2, 4),
+    st.integers(1, 6),
+)
 def test_most_probable_strings_equal_enumeration(
-    candidates: tuple[np.ndarray, list[float]], options: ReadingOptions
+    size: tuple[int, int], seed: int, spread: float, pattern: str | None, shortest: int, longest: int | None, count: int
 ) -> None:
-    weights, absence = candidates
-    expected = enumerate_strings(weights, absence, options)
-    result = most_probable_strings(weights, absence, "abcd"[: weights.shape[1]], options)
-    assert len({text for text, _ in result}) == len(result) == min(options.top_k, len(expected))
-    top = sorted(expected.values(), reverse=True)[: options.top_k]
-    assert [prob for _, prob in result] == pytest.approx(top)
-    assert [expected[text] for text, _ in result] == pytest.approx(top)
+    rng = np.random.default_rng(seed)
+    names = "abc"[: size[1]]
+    presence = rng.uniform(0.01, 0.99, size[0]).tolist()
+    probs = rng.dirichlet(np.full(size[1], spread), size=size[0]).reshape(size) + 1e-9
+    allowed = allowed_strings(names, pattern, shortest, longest)
+    if not allowed:
+        with pytest.raises(ValueError, match="no string"):
+            automaton(names, pattern, shortest, longest)
+        return
+    expected = enumerate_strings(presence, probs, names, allowed)
+    result = most_probable_strings(presence, probs, names, automaton(names, pattern, shortest, longest), count)
+    assert len({spelling.text for spelling in result}) == len(result) == min(count, len(expected))
+    top = sorted(expected.values(), reverse=True)[:count]
+    assert [spelling.prob for spelling in result] == pytest.approx(top)
+    assert [expected[spelling.text] for spelling in result] == pytest.approx(top)
+    for spelling in result:
+        assert [pick.row for pick in spelling.picks] == sorted({pick.row for pick in spelling.picks})
+        assert "".join(names[pick.label] for pick in spelling.picks) == spelling.text
 
 
 def test_equal_strings_are_merged() -> None:
-    weights, absence = np.array([[0.5], [0.5]]), [0.5, 0.5]
-    result = most_probable_strings(weights, absence, "a", ReadingOptions(top_k=10))
-    assert sorted(result) == [("", 0.25), ("a", 0.25), ("aa", 0.25)]
+    result = most_probable_strings([0.5, 0.5], np.ones((2, 1), np.float32), "a", automaton("a", None, 0, None), 10)
+    assert sorted((spelling.text, spelling.prob) for spelling in result) == [("", 0.25), ("a", 0.25), ("aa", 0.25)]
 
 
 @given(random_detections(), random_options())
-def test_reading_is_the_most_probable_of_its_kind(found: tuple[Detections, Charset], options: ReadingOptions) -> None:
-    """No other string of the same length, spelt by the same candidates, is more probable."""
-    reading = read(*found, options)
-    for text, prob in read(*found, ReadingOptions(**{**vars(options), "top_k": 20})).readings[1:]:
-        assert len(text) != len(reading.text) or prob <= reading.confidence * (1 + 1e-9)
+def test_what_is_allowed_is_read_as_if_nothing_else_existed(
+    found: tuple[Detections, Charset], options: ReadingOptions
+) -> None:
+    """A charset, a class of a pattern and a network of fewer classes are one and the same constraint."""
+    detections, charset = found
+    kept = [label for label, char in enumerate(charset.characters) if char in (options.allowed or "abcd")]
+    fewer = detections.probs[:, kept] / detections.probs[:, kept].sum(axis=1, keepdims=True)
+    smaller = Detections(detections.boxes, detections.scores, fewer.astype(np.float32))
+    names = "".join(charset.characters[label] for label in kept)
+    plain = read(smaller, Charset(names), replace(options, allowed=None))
+    for same in (options, replace(options, allowed=None, pattern=f"[{names}]*")):
+        reading = read(detections, charset, same)
+        assert reading.confidence == pytest.approx(plain.confidence, rel=1e-3)
+        assert [prob for _, prob in reading.readings] == pytest.approx([p for _, p in plain.readings], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("L9", "O1"),  # what stands first is a letter, what stands second a digit
+        ("9L", "0l"),
+        ("[0O][^1l]", "0I"),
+        ("[01]?", "0"),  # the surer of two
+        ("\\d{3}", "01"),  # as much as there is
+    ],
+)
+def test_a_pattern_chooses_by_place(pattern: str, text: str) -> None:
+    probs = np.array([[0.5, 0.4, 0.04, 0.03, 0.03], [0.02, 0.03, 0.44, 0.41, 0.1]], np.float32)
+    found = Detections(np.array([at(0), at(20)], np.float32), np.array([0.9, 0.8], np.float32), probs)
+    reading = read(found, CHARSET, ReadingOptions(score_thresh=0.5, pattern=pattern))
+    assert reading.text == text
+    assert (reading.confidence == 0) == (pattern == "\\d{3}")
+
+
+def test_a_pattern_and_a_charset_must_fit() -> None:
+    with pytest.raises(ValueError, match="no string of the characters '01'"):
+        read(detections(("0", 0.9, at(0))), CHARSET, ReadingOptions(allowed="digits", pattern="LL"))
 
 
 def test_empty_is_a_reading() -> None:
@@ -334,6 +397,31 @@ def test_one_case_is_the_reading_of_a_network_that_knows_no_case(rows: list[list
     plain = read(Detections(boxes, scores, merged), known, ReadingOptions(top_k=4))
     assert folded.text == plain.text
     assert folded.confidence == pytest.approx(plain.confidence, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "score"),
+    [
+        (ReadingOptions(), "s", 0.4),
+        (ReadingOptions(prefer="upper"), "S", 0.7),  # written for both
+        (ReadingOptions(prefer="digits"), "s", 0.4),  # a 5 does not look like an S
+        (ReadingOptions(prefer="upper", case="lower"), "s", 0.7),  # the case has the last word
+        (
+            ReadingOptions(prefer="S", allowed="5s"),
+            "S",
+            0.4 / 0.6,
+        ),  # what occurs is one thing, how it is written another
+    ],
+)
+def test_of_lookalikes_the_preferred_one_is_written(options: ReadingOptions, text: str, score: float) -> None:
+    reading = read(one_letter(0.2, 0.4, 0.3, 0.1, 0.0), LETTERS, replace(options, score_thresh=0.5))
+    assert reading.text == text
+    assert reading.characters[0].score == pytest.approx(0.9 * score, abs=1e-5)
+
+
+def test_only_one_of_lookalikes_can_be_preferred() -> None:
+    with pytest.raises(ValueError, match="'0' and 'O' look alike"):
+        read(detections(), CHARSET, ReadingOptions(prefer="0O"))
 
 
 def test_letters_without_a_single_other_form_stay() -> None:

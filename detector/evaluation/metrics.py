@@ -15,14 +15,7 @@ import numpy.typing as npt
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-LOOKALIKES: tuple[str, ...] = ("0Oo", "1lI|", "cC", "sS", "vV", "wW", "xX", "zZ")
-"""Characters that no reader can tell apart by their shape.
-
-The case pairs are those that differ in nothing but size, and captchas draw at random sizes: filled glyphs scaled to one
-height and width overlap by .69 or more (median intersection over union of eight common faces). Zero and the three
-upright strokes join because many faces draw them alike. Pairs that are only often confused stay apart, for their
-difference is there to be seen: k/K, p/P and u/U (other proportions, a stem), 5/S, 2/Z, 8/B, 1/7 and i (it has a dot).
-"""
+from detector.charset import LOOKALIKES
 
 _MERGE = str.maketrans({char: group[0] for group in LOOKALIKES for char in group})
 _Z95 = 1.959963984540054  # the normal distribution's 97.5 % quantile

@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from detector.charset import LOOKALIKES
 from detector.evaluation import plots
 from detector.evaluation.benchmark import Evaluation
-from detector.evaluation.metrics import LOOKALIKES, StringMatch, StringMatchResult, StringScores
+from detector.evaluation.metrics import StringMatch, StringMatchResult, StringScores
 
 RATES = ("exact_match", "exact_match_nocase", "exact_match_lookalikes", "length_match")
 HEADINGS = ("set", "images", "judged", "exact", "95 %", "nocase", "alike", "length", "CER", "mAP", "mAP50", "images/s")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detector.charset import LOOKALIKES
 from detector.evaluation.metrics import (
-    LOOKALIKES,
     BoxMeanAveragePrecision,
     StringMatch,
     align,
