@@ -207,9 +207,9 @@ HOUSE = {
     ),
     # a whole run: train, export, measure what was exported
     "detector/training/run.py": Room(
-        "detector/charset.py detector/reader.py detector/evaluation/metrics.py detector/evaluation/benchmark.py "
-        "detector/training/calibration.py detector/training/data.py detector/training/task.py "
-        "detector/training/export.py",
+        "detector/charset.py detector/reader.py detector/reading.py detector/evaluation/metrics.py "
+        "detector/evaluation/benchmark.py detector/training/calibration.py detector/training/data.py "
+        "detector/training/task.py detector/training/export.py",
         "torch lightning hydra omegaconf",
     ),
     # --- thin mains: composition roots

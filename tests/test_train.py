@@ -68,7 +68,9 @@ def test_a_run_leaves_a_reader_and_its_card(unbroken: Path) -> None:
     card = json.loads((unbroken / "card.json").read_text())
     assert card["images_seen"] == 3 * 8 * 8
     assert card["charset"] == "0123456789"
-    assert 0 <= card["accuracy"]["calibration_error"] <= 1
+    confidence = card["confidence"]
+    assert 0 <= confidence["calibration_error"] <= 1
+    assert sum(count for _, _, count in confidence["reliability"]) == card["accuracy"]["images"]
     assert Reader(unbroken).settings.calibration != (1.0, 0.0)
     assert {path.name for path in unbroken.iterdir()} >= {"config.yaml", "checkpoints", "tensorboard", "int8"}
     epochs = [json.loads(line) for line in (unbroken / "epochs.jsonl").read_text().splitlines()]

@@ -96,6 +96,12 @@ class Outcome:
         return edits / max(len(text), len(read), 1), self.reading.confidence
 
 
+def confidences(outcomes: Iterable[Outcome]) -> tuple[list[float], list[bool]]:
+    """How sure the reader was of each string, and whether it was right, case included."""
+    pairs = [(outcome.reading.confidence, outcome.predicted == outcome.text) for outcome in outcomes]
+    return [sure for sure, _ in pairs], [right for _, right in pairs]
+
+
 @dataclass(frozen=True)
 class Mistake:
     """An image that was not read right by its set's rule, kept to look at.

@@ -199,6 +199,23 @@ class StringMatch:
         )
 
 
+def reliability(confidences: Sequence[float], right: Sequence[bool], bins: int = 10) -> list[tuple[float, float, int]]:
+    """How sure a reader was, beside how often it was right, in groups of equally many readings.
+
+    Args:
+        confidences: [N], probability that each string is right.
+        right: [N], whether it was.
+        bins: how many groups of about equal confidence to make.
+
+    Returns:
+        Mean confidence, share of right readings and number of readings of each group that has any, least sure first.
+    """
+    order = np.argsort(confidences, kind="stable")
+    sure, hits = np.asarray(confidences, np.float64)[order], np.asarray(right, np.float64)[order]
+    groups = zip(np.array_split(sure, bins), np.array_split(hits, bins), strict=True)
+    return [(float(group.mean()), float(good.mean()), len(group)) for group, good in groups if len(group)]
+
+
 def calibration_error(confidences: Sequence[float], right: Sequence[bool], bins: int = 10) -> float:
     """Expected calibration error (Naeini et al., AAAI 2015), with bins that hold equally many readings.
 
@@ -210,10 +227,41 @@ def calibration_error(confidences: Sequence[float], right: Sequence[bool], bins:
     Returns:
         Mean difference between how sure the reader was and how often it was right, in [0, 1]; 0 without readings.
     """
-    order = np.argsort(confidences, kind="stable")
-    sure, hits = np.asarray(confidences, np.float64)[order], np.asarray(right, np.float64)[order]
-    groups = zip(np.array_split(sure, bins), np.array_split(hits, bins), strict=True)
-    return float(sum(abs(group.sum() - good.sum()) for group, good in groups)) / max(len(order), 1)
+    groups = reliability(confidences, right, bins)
+    return sum(abs(sure - good) * count for sure, good, count in groups) / max(len(confidences), 1)
+
+
+def risk_coverage(confidences: Sequence[float], right: Sequence[bool]) -> npt.NDArray[np.float64]:
+    """What accepting only the surer readings brings (El-Yaniv and Wiener, JMLR 11, 2010).
+
+    Args:
+        confidences: [N], probability that each string is right.
+        right: [N], whether it was.
+
+    Returns:
+        float [M, 3], a row for each confidence that occurs, highest first: this confidence, the share of readings that
+        are at least as sure, and the share of wrong ones among those.
+    """
+    order = np.argsort(-np.asarray(confidences, np.float64), kind="stable")
+    sure, wrong = np.asarray(confidences, np.float64)[order], 1 - np.asarray(right, np.float64)[order]
+    accepted = np.arange(1, len(order) + 1)
+    last_of_equals = np.append(sure[1:] != sure[:-1], True)[: len(order)]
+    curve = np.stack([sure, accepted / max(len(order), 1), np.cumsum(wrong) / accepted], axis=1)
+    result: npt.NDArray[np.float64] = curve[last_of_equals]
+    return result
+
+
+def min_confidence_for(confidences: Sequence[float], right: Sequence[bool], share: float) -> float | None:
+    """The lowest confidence that keeps a share of the accepted readings right; None if there is none.
+
+    Args:
+        confidences: [N], probability that each string is right.
+        right: [N], whether it was.
+        share: of the readings at least that sure, how many shall be right, in [0, 1].
+    """
+    curve = risk_coverage(confidences, right)
+    good = curve[curve[:, 2] <= 1 - share + 1e-12]
+    return float(good[-1, 0]) if len(good) else None
 
 
 @dataclass(frozen=True)

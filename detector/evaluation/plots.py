@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
-from detector.evaluation.benchmark import Mistake, Outcome, Source
-from detector.evaluation.metrics import StringScores
+from detector.evaluation.benchmark import Mistake, Outcome, Source, confidences
+from detector.evaluation.metrics import StringScores, reliability, risk_coverage, wilson_interval
 from detector.images import ImageError, load
 
 CONFUSIONS_SHOWN = 20
@@ -49,12 +49,31 @@ def frequent_confusions(confusions: Mapping[tuple[str, str], int]) -> bytes:
 def confidence_histogram(outcomes: Sequence[Outcome]) -> bytes:
     """How confident the reader was where it was right, and where it was wrong."""
     figure, axes = _figure("Confidence", "Images")
-    groups = [
-        [outcome.reading.confidence for outcome in outcomes if (outcome.predicted == outcome.text) is right]
-        for right in (True, False)
-    ]
+    pairs = list(zip(*confidences(outcomes), strict=True))
+    groups = [[sure for sure, right in pairs if right is wanted] for wanted in (True, False)]
     axes.hist(groups, bins=20, range=(0, 1), stacked=True, label=["right", "wrong"], color=["tab:green", "tab:red"])
     axes.legend()
+    return _png(figure)
+
+
+def reliability_diagram(outcomes: Sequence[Outcome]) -> bytes:
+    """How often readings were right, by how sure the reader was; on the diagonal confidence is what it says."""
+    figure, axes = _figure("Confidence", "Share of right strings")
+    groups = reliability(*confidences(outcomes))
+    intervals = [wilson_interval(round(good * count), count) for _, good, count in groups]
+    rates = np.array([good for _, good, _ in groups])
+    axes.plot([0, 1], [0, 1], color="lightgrey", zorder=0)
+    axes.errorbar([sure for sure, _, _ in groups], rates, np.abs(np.array(intervals).T - rates), fmt="o-", capsize=3)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    return _png(figure)
+
+
+def risk_coverage_curve(outcomes: Sequence[Outcome]) -> bytes:
+    """The share of wrong strings among those accepted, by how many are accepted, the surest first."""
+    figure, axes = _figure("Share of images accepted, the surest first", "Share of wrong strings among them")
+    curve = risk_coverage(*confidences(outcomes))
+    axes.plot(curve[:, 1], curve[:, 2])
+    axes.set(xlim=(0, 1), ylim=(0, None))
     return _png(figure)
 
 

@@ -15,8 +15,18 @@ from typing import Any
 
 from detector.charset import LOOKALIKES
 from detector.evaluation import plots
-from detector.evaluation.benchmark import Evaluation
-from detector.evaluation.metrics import StringMatch, StringMatchResult, StringScores
+from detector.evaluation.benchmark import Evaluation, confidences
+from detector.evaluation.metrics import (
+    StringMatch,
+    StringMatchResult,
+    StringScores,
+    calibration_error,
+    min_confidence_for,
+    reliability,
+)
+
+ACCEPTED_RIGHT = (0.9, 0.95, 0.99)
+"""Shares of right readings for which the report says how sure one must be."""
 
 RATES = ("exact_match", "exact_match_nocase", "exact_match_lookalikes", "length_match")
 HEADINGS = ("set", "images", "judged", "exact", "95 %", "nocase", "alike", "length", "CER", "mAP", "mAP50", "images/s")
@@ -52,6 +62,8 @@ class Report:
         _write(folder / "accuracy_by_length.png", plots.accuracy_by_length(total.by_length))
         _write(folder / "confusions.png", plots.frequent_confusions(total.confusions))
         _write(folder / "confidence.png", plots.confidence_histogram(outcomes))
+        _write(folder / "reliability.png", plots.reliability_diagram(outcomes))
+        _write(folder / "risk_coverage.png", plots.risk_coverage_curve(outcomes))
         for evaluation in self.evaluations:
             _write(folder / "readings" / f"{evaluation.name}.csv", _readings(evaluation).encode())
             sheet = folder / "worst" / f"{evaluation.name}.png"
@@ -79,7 +91,10 @@ class Report:
         if shown:
             rows = [[f"`{plots.confusion_name(*pair)}`", str(count)] for pair, count in shown]
             parts += [_markdown_table(("true → read", "times"), rows)]
-        parts += ["![Confusions](confusions.png)", "## Confidence", "![Confidence, right and wrong](confidence.png)"]
+        parts += ["![Confusions](confusions.png)", "## Confidence", _confidence_text()]
+        parts += [_markdown_table(("set", "ECE", *map(_accepting, ACCEPTED_RIGHT)), _confidence_rows(self.evaluations))]
+        parts += ["![Confidence, right and wrong](confidence.png)", "![Reliability](reliability.png)"]
+        parts += ["![Risk and coverage](risk_coverage.png)"]
         parts += ["## Worst errors", *self._worst_errors(), *self._remarks()]
         return "\n\n".join(parts) + "\n"
 
@@ -195,6 +210,31 @@ def _length_rows(total: StringMatchResult) -> list[list[str]]:
     return [[str(length), str(scores.count), *_string_cells(scores)] for length, scores in total.by_length.items()]
 
 
+def _accepting(share: float) -> str:
+    return f"{share:.0%} right"
+
+
+def _confidence_text() -> str:
+    return (
+        "ECE: expected calibration error, how far confidence and the share of right strings lie apart, in points. The "
+        "other columns: the lowest confidence that keeps that share of the accepted strings right, case included, and "
+        "how many are accepted."
+    )
+
+
+def _confidence_rows(evaluations: Sequence[Evaluation]) -> list[list[str]]:
+    rows = []
+    for evaluation in evaluations:
+        sure, right = confidences(evaluation.outcomes)
+        cells = []
+        for share in ACCEPTED_RIGHT:
+            bound = min_confidence_for(sure, right, share)
+            accepted = sum(value >= bound for value in sure) / len(sure) if bound is not None else 0.0
+            cells.append("none" if bound is None else f"{bound:.3f}: {accepted:.0%}")
+        rows.append([evaluation.name, f"{100 * calibration_error(sure, right):.1f}", *cells])
+    return rows
+
+
 def _string_cells(scores: StringScores) -> list[str]:
     low, high = scores.intervals["exact_match"]
     return [
@@ -262,9 +302,19 @@ def _evaluation_dict(evaluation: Evaluation) -> dict[str, Any]:
         "boxes": {name: _defined(value) for name, value in asdict(evaluation.boxes).items()}
         if evaluation.boxes
         else None,
+        "confidence": _confidence_dict(evaluation),
         "images_per_second": evaluation.images_per_second,
         "notes": list(evaluation.notes),
         "unreadable": [{"file": outcome.name, "error": outcome.error} for outcome in evaluation.unreadable],
+    }
+
+
+def _confidence_dict(evaluation: Evaluation) -> dict[str, Any]:
+    sure, right = confidences(evaluation.outcomes)
+    return {
+        "calibration_error": calibration_error(sure, right),
+        "reliability": reliability(sure, right),
+        "min_confidence": {f"{share}": min_confidence_for(sure, right, share) for share in ACCEPTED_RIGHT},
     }
 
 

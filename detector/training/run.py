@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +16,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from detector.evaluation.benchmark import Evaluation, LabelledImage, evaluate
-from detector.evaluation.metrics import calibration_error
+from detector.evaluation.benchmark import Evaluation, LabelledImage, confidences, evaluate
+from detector.evaluation.metrics import calibration_error, min_confidence_for, reliability, wilson_interval
 from detector.reader import Reader
+from detector.reading import calibrate
 from detector.training.calibration import fit_calibration
-from detector.training.data import CaptchaData, CocoSource, OnlineSource, Source
+from detector.training.data import CaptchaData, CocoSource, OnlineSource
 from detector.training.export import (
     load_parameters,
     reader_settings,
@@ -36,6 +37,7 @@ from detector.training.task import METRICS_KEY, CaptchaTask
 RANGES_COUNT = 300  # validation images that int8 takes its ranges from
 TEST_SEED = 900_002  # of the images that a run is judged by in the end; no source trains or validates on it
 CALIBRATION_SEED = 900_003  # of the images that confidences are fitted to
+ACCEPTED_RIGHT = 0.99  # share of right strings that the card gives a confidence for
 
 
 def train_and_export(config: DictConfig, run_dir: Path) -> float:
@@ -101,20 +103,21 @@ def _finish(
     save_parameters(run_dir / "model.safetensors", task.model, task.charset)
     proto = to_onnx(task.model, settings)
     ranges = (data.val_source(index).image for index in range(RANGES_COUNT))
-    test, calibration = _last_images(data, config.test_count)
+    test = _last_images(data, TEST_SEED, config.test_count)
+    calibration = _last_images(data, CALIBRATION_SEED, config.test_count)
     facts = _card(config, task, state)
-    seen = "unseen" if calibration is not test else "validation"
+    seen = "unseen" if isinstance(data.val_source, OnlineSource) else "validation"
     exact_match = 0.0
     for folder, exported in ((run_dir / "int8", to_int8(proto, ranges, settings)), (run_dir, proto)):
         save_weights(folder, exported, facts)
         known = evaluate("calibration", Reader(folder, threads=1), calibration, charset=task.charset.characters)
-        calibrated = replace(settings, calibration=fit_calibration(*_confidences(known)))
+        calibrated = replace(settings, calibration=fit_calibration(*confidences(known.outcomes)))
         save_weights(folder, with_settings(exported, calibrated), facts)
         evaluation = evaluate("test", Reader(folder, threads=1), test, charset=task.charset.characters)
-        strings, accuracy = evaluation.strings, _accuracy(evaluation)
-        if calibration is not test:  # it would flatter
-            accuracy["calibration_error"] = round(calibration_error(*_confidences(evaluation)), 5)
-        save_card(folder, facts | {"accuracy": accuracy})
+        strings, facts_of_test = evaluation.strings, {"accuracy": _accuracy(evaluation)}
+        if seen == "unseen":  # on the images that it was fitted to it would flatter
+            facts_of_test["confidence"] = _confidence(known, calibrated.calibration, evaluation)
+        save_card(folder, facts | facts_of_test)
         low, high = strings.intervals["exact_match"]
         print(
             f"exact match {strings.exact_match:.2%} (95 % interval {low:.2%} to {high:.2%}) "
@@ -138,31 +141,45 @@ def _accuracy(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _last_images(data: CaptchaData, count: int) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    """Images to test on, and images to fit the confidence to.
+def _confidence(known: Evaluation, calibration: tuple[float, float], test: Evaluation) -> dict[str, Any]:
+    """How far the confidence is to be trusted: measured on the test's images, chosen on those it was fitted to.
 
-    The first are of what validation draws; the second also of what training draws, so that confidence holds for the
-    strange and the familiar. A data set on disk has no others: its validation images are both.
+    Args:
+        known: of the images that the calibration was fitted to, read without it.
+        calibration: the fit.
+        test: of the test's images, read with it.
     """
-    if not isinstance(data.val_source, OnlineSource):
-        assert isinstance(data.val_source, CocoSource)
-        images = _labelled([data.val_source], min(count, len(data.val_source)))
-        return images, images
-    sources = [source for source in (data.val_source, data.train_source) if isinstance(source, OnlineSource)]
-    test = _labelled([replace(data.val_source, seed=TEST_SEED)], count)
-    return test, _labelled([replace(source, seed=CALIBRATION_SEED) for source in sources], count)
+    fitted = [calibrate(outcome.reading, *calibration).confidence for outcome in known.outcomes]
+    bound = min_confidence_for(fitted, confidences(known.outcomes)[1], ACCEPTED_RIGHT)
+    sure, right = confidences(test.outcomes)
+    facts: dict[str, Any] = {
+        "calibration_error": round(calibration_error(sure, right), 5),
+        "reliability": [
+            [round(confidence, 4), round(good, 4), count] for confidence, good, count in reliability(sure, right)
+        ],
+        "min_confidence": None,
+    }
+    if bound is not None:
+        accepted = [good for confidence, good in zip(sure, right, strict=True) if confidence >= bound]
+        facts["min_confidence"] = {
+            "value": round(bound, 4),
+            "meant_right": ACCEPTED_RIGHT,
+            "accepted": len(accepted),
+            "right": sum(accepted),
+            "interval_95": [round(end, 5) for end in wilson_interval(sum(accepted), len(accepted))],
+        }
+    return facts
 
 
-def _labelled(sources: Sequence[Source], count: int) -> list[LabelledImage]:
-    """The first samples, from each of the sources in turn."""
-    samples = [sources[index % len(sources)](index) for index in range(count)]
+def _last_images(data: CaptchaData, seed: int, count: int) -> list[LabelledImage]:
+    """Images of validation's kind that nobody has seen; a data set on disk has no others than validation's own."""
+    source = data.val_source
+    if isinstance(source, OnlineSource):
+        samples = [replace(source, seed=seed)(index) for index in range(count)]
+    else:
+        assert isinstance(source, CocoSource)
+        samples = [source(index) for index in range(min(count, len(source)))]
     return [LabelledImage(str(index), sample.image, sample.text, sample.boxes) for index, sample in enumerate(samples)]
-
-
-def _confidences(evaluation: Evaluation) -> tuple[list[float], list[bool]]:
-    """How sure the reader was of each string, and whether it was right."""
-    outcomes = evaluation.outcomes
-    return [o.reading.confidence for o in outcomes], [o.predicted == o.text for o in outcomes]
 
 
 def _card(config: DictConfig, task: CaptchaTask, state: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,11 @@ from detector.evaluation.metrics import (
     BoxMeanAveragePrecision,
     StringMatch,
     align,
+    calibration_error,
     merge_lookalikes,
+    min_confidence_for,
+    reliability,
+    risk_coverage,
     wilson_interval,
 )
 
@@ -240,3 +244,57 @@ def test_box_mean_average_precision_refuses_wrong_shapes(boxes, scores, labels, 
         BoxMeanAveragePrecision().update(
             np.ones(boxes), np.ones(scores), np.ones(labels, int), np.ones(true_boxes), np.ones(true_labels, int)
         )
+
+
+@pytest.mark.parametrize(
+    ("confidences", "right", "error"),
+    [
+        ([], [], 0.0),
+        ([1.0, 1.0], [True, True], 0.0),
+        ([1.0, 1.0], [False, False], 1.0),
+        ([0.5] * 20, [True, False] * 10, 0.0),  # half of them
+        ([0.2] * 10 + [0.8] * 10, [True] * 10 + [False] * 10, 0.8),  # the wrong way round
+    ],
+)
+def test_calibration_error(confidences, right, error):
+    assert calibration_error(confidences, right, bins=2) == pytest.approx(error)
+
+
+def test_reliability_has_groups_of_equal_size():
+    groups = reliability([0.9, 0.1, 0.8, 0.2, 0.3], [True, False, True, True, False], bins=2)
+    assert groups == [pytest.approx((0.2, 1 / 3, 3)), pytest.approx((0.85, 1.0, 2))]
+    assert reliability([], []) == []
+    assert reliability([0.5], [True]) == [(0.5, 1.0, 1)]  # no group without readings
+
+
+@pytest.mark.parametrize(
+    ("confidences", "right", "curve"),
+    [
+        ([], [], []),
+        ([0.5], [False], [(0.5, 1.0, 1.0)]),
+        # the surest first, whatever the order
+        ([0.2, 0.9, 0.6], [False, True, True], [(0.9, 1 / 3, 0), (0.6, 2 / 3, 0), (0.2, 1, 1 / 3)]),
+        # who accepts one of equals accepts all
+        ([0.9, 0.9, 0.6, 0.6], [True, False, True, True], [(0.9, 0.5, 0.5), (0.6, 1.0, 0.25)]),
+    ],
+)
+def test_risk_coverage(confidences, right, curve):
+    assert [tuple(row) for row in risk_coverage(confidences, right)] == [pytest.approx(row) for row in curve]
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [
+        (1.0, 0.8),
+        (0.75, 0.6),  # three of four
+        (0.6, 0.5),  # three of five
+        (0.7, 0.6),
+    ],
+)
+def test_the_lowest_confidence_that_keeps_a_share_right(share, expected):
+    assert min_confidence_for([0.9, 0.8, 0.7, 0.6, 0.5], [True, True, False, True, False], share) == expected
+
+
+def test_no_confidence_keeps_what_is_always_wrong():
+    assert min_confidence_for([0.9, 0.8], [False, False], 0.99) is None
+    assert min_confidence_for([], [], 0.99) is None

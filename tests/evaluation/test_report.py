@@ -12,7 +12,8 @@ from detector.evaluation import plots
 from detector.evaluation.benchmark import LabelledImage, evaluate
 from detector.evaluation.report import Report, machine
 
-FILES = {"report.md", "report.json", "accuracy_by_length.png", "confusions.png", "confidence.png"}
+PLOTS = {"accuracy_by_length.png", "confusions.png", "confidence.png", "reliability.png", "risk_coverage.png"}
+FILES = {"report.md", "report.json", *PLOTS}
 TRUTH = {10: "ab1", 20: "X|", 30: "$m", 40: "0000"}
 
 
@@ -91,13 +92,20 @@ def test_markdown_tells_what_was_measured():
     assert "`python evaluate.py folder=four`" in markdown
     assert "a machine, 2 cores" in markdown
     assert "Images: 4" in markdown
-    (row,) = table_rows(markdown, "four")
+    row, confidence = table_rows(markdown, "four")
+    assert confidence == "| four | 45.0 | none | none | none |"  # one of the two surest is wrong
     assert row.startswith("| four | 4 | 25.0 | 25.0 | 4.6-69.9 | 25.0 | 50.0 | 50.0 | 0.273 |")
     assert row.endswith("| 1000 |")
     assert [row.split(" | ")[1] for length in "234" for row in table_rows(markdown, length)] == ["2", "1", "1"]
     assert r"| `\| → l` | 1 |" in markdown  # a pipe does not end the cell
     assert "- four: sheet.png is left out" in markdown
     assert "mean of the sets" not in markdown
+
+
+def test_markdown_says_how_sure_one_must_be():
+    answers = {10: ("ab1", 0.9), 20: ("X|", 0.8), 30: ("m", 0.7), 40: ("", 0.6)}
+    row = table_rows(report(evaluation(answers)).markdown(), "four")[1]
+    assert row.endswith(" | 0.800: 50% | 0.800: 50% | 0.800: 50% |")
 
 
 def test_an_image_that_cannot_be_read_is_named(tmp_path):

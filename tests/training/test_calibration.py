@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from detector.evaluation.metrics import calibration_error
 from detector.reading import calibrate
 from detector.records import Character, Reading
 from detector.training.calibration import fit_calibration, log_odds
@@ -81,17 +80,3 @@ def test_the_answer_takes_its_odds_and_the_others_the_rest(offset: float, expect
 def test_ends_stay_within_bounds() -> None:
     assert calibrate(reading(("a", 0.0)), 1.0, 3.0).confidence == 0.0  # too short for the length asked for
     assert 0.99999 < calibrate(reading(("a", 1.0), ("b", 0.0)), 2.0, 3.0).confidence <= 1.0
-
-
-@pytest.mark.parametrize(
-    ("confidences", "right", "error"),
-    [
-        ([], [], 0.0),
-        ([1.0, 1.0], [True, True], 0.0),
-        ([1.0, 1.0], [False, False], 1.0),
-        ([0.5] * 20, [True, False] * 10, 0.0),  # half of them
-        ([0.2] * 10 + [0.8] * 10, [True] * 10 + [False] * 10, 0.8),  # the wrong way round
-    ],
-)
-def test_calibration_error(confidences: list[float], right: list[bool], error: float) -> None:
-    assert calibration_error(confidences, right, bins=2) == pytest.approx(error)
