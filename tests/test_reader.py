@@ -1,6 +1,8 @@
 import asyncio
 import json
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +16,8 @@ from stand_in import CHARSET, SETTINGS, bars, save_model
 from detector.images import ImageError
 from detector.reader import NetworkSettings, Reader, WeightsError, find_weights, parse_length
 from detector.records import Reading
+
+SAMPLES = Path(__file__).parent.parent / "samples"
 
 
 @pytest.fixture(scope="module")
@@ -277,6 +281,37 @@ def test_a_reader_in_another_process_reads_the_same(model: Path) -> None:
     copy = pickle.loads(pickle.dumps(reader))
     assert copy.options == reader.options
     assert copy.read(bars("9J")) == reader.read(bars("9J"))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_twenty_threads_read_the_same(threads: int) -> None:
+    reader = Reader(threads=threads, top_k=2)
+    images = [path.read_bytes() for path in sorted(SAMPLES.glob("*.png"))[::3]]
+    expected = [reader.read(image) for image in images]
+    orders = [np.random.default_rng(number).permutation(len(images)).tolist() for number in range(20)]
+    with ThreadPoolExecutor(20) as pool:
+        for order, readings in zip(
+            orders, pool.map(lambda order: [reader.read(images[i]) for i in order], orders), strict=True
+        ):
+            assert readings == [expected[i] for i in order]  # floats and all
+
+
+def test_a_reader_makes_no_noise_and_leaves_no_trace() -> None:
+    code = """
+import concurrent.futures, multiprocessing, pathlib, sys
+from detector import Reader
+if __name__ == "__main__":
+    images = [path.read_bytes() for path in sorted(pathlib.Path(sys.argv[1]).glob("*.png"))[:3]]
+    reader = Reader(threads=1)
+    alone = [reader.read(image) for image in images]
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=spawn) as pool:
+        assert list(pool.map(reader.read, images)) == alone
+    assert list(reader.read_batch([b"broken", *images]))[1:] == alone
+"""
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", code, str(SAMPLES)]
+    result = subprocess.run(command, cwd=SAMPLES.parent, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_reading_leaves_the_event_loop_free(model: Path) -> None:
