@@ -140,9 +140,14 @@ HOUSE = {
     # the calls of another library
     "detector/compat.py": Room("detector/images.py detector/reader.py", "PIL"),
     "detector/__init__.py": Room("detector/records.py detector/reader.py"),
+    # what to read, and where the answers go
+    "detector/filelist.py": Room("detector/images.py"),
+    "detector/answers.py": Room("detector/records.py detector/images.py"),
     # thin main
     "infer.py": Room(
-        "detector/__init__.py detector/records.py detector/images.py detector/reader.py", "numpy PIL tqdm"
+        "detector/__init__.py detector/images.py detector/reader.py detector/records.py detector/filelist.py "
+        "detector/answers.py",
+        "numpy PIL tqdm",
     ),
     # --- evaluation
     "detector/evaluation/__init__.py": Room(),
@@ -255,6 +260,8 @@ LIGHT_ROOMS = [
     "detector/reader.py",
     "detector/compat.py",
     "detector/__init__.py",
+    "detector/filelist.py",
+    "detector/answers.py",
     "infer.py",
 ]
 LIGHT_PACKAGES = {"numpy", "PIL", "onnxruntime", "tqdm"}
