@@ -75,6 +75,15 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on with the output of a run that did not finish, or add to a finished one: read what it does not hold",
     )
+    parser.add_argument("--draw", metavar="DIR", help="write each picture with its boxes and its string to this folder")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    parser.add_argument("--recursive", action="store_true", help="look into the folders of folders, too")
+    add_reading_options(parser)
+    return parser
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that decide about the answers."""
     parser.add_argument(
         "--charset",
         metavar="SET",
@@ -92,7 +101,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--min-confidence", type=float, default=0.0, metavar="P", help="leave the text empty where less sure than this"
     )
-    parser.add_argument("--draw", metavar="DIR", help="write each picture with its boxes and its string to this folder")
     parser.add_argument(
         "--weights", default="default", metavar="NAME|PATH", help="bundled weights, a folder, or an ONNX file"
     )
@@ -102,9 +110,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="look at an image at N sizes at most; 1 is fastest (default: all there are)",
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
-    parser.add_argument("--recursive", action="store_true", help="look into the folders of folders, too")
-    return parser
 
 
 def _open(args: argparse.Namespace, stack: contextlib.ExitStack) -> tuple[FileList, Reader, Answers]:
@@ -120,13 +125,21 @@ def _open(args: argparse.Namespace, stack: contextlib.ExitStack) -> tuple[FileLi
     files = stack.enter_context(contextlib.closing(FileList()))
     for path in args.paths:
         files.add(path, args.recursive)
-    reader = _reader(args)
+    reader = open_reader(args, args.threads)
     _check_places(args.output, args.draw)
     return files, reader, stack.enter_context(_open_output(args, files))
 
 
-def _reader(args: argparse.Namespace) -> Reader:
-    """Loads the network, as late as can be: wrong paths and `--help` should not wait for it."""
+def open_reader(args: argparse.Namespace, threads: int | None) -> Reader:
+    """Loads the network, as late as can be: wrong paths and `--help` should not wait for it.
+
+    Args:
+        args: has the values of the reading options.
+        threads: CPU threads; None leaves it to ONNX Runtime.
+
+    Raises:
+        ValueError: if a value is out of its range, or the weights cannot be used.
+    """
     if not 0 <= args.min_confidence <= 1:
         raise ValueError(f"--min-confidence must be in [0, 1], not {args.min_confidence}")
     from PIL import Image
@@ -139,7 +152,7 @@ def _reader(args: argparse.Namespace) -> Reader:
         args.weights,
         charset=args.charset,
         length=args.length,
-        threads=args.threads,
+        threads=threads,
         case=args.case,
         top_k=args.top_k,
         looks=args.looks,

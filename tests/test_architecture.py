@@ -149,6 +149,10 @@ HOUSE = {
         "detector/answers.py",
         "numpy PIL tqdm",
     ),
+    # the same on many machines
+    "detector/scale.py": Room(
+        "detector/images.py detector/filelist.py detector/answers.py infer.py", "ray pyarrow fsspec"
+    ),
     # --- evaluation
     "detector/evaluation/__init__.py": Room(),
     # knows strings and boxes, and no model
@@ -241,6 +245,8 @@ HOUSE = {
         "detector/training/task.py",
         "numpy torch lightning hydra omegaconf",
     ),
+    # starts the mains; compares with the same peer as the other
+    "benchmarks/large_jobs.py": Room("detector/charset.py", "captcha reading"),
     # measure the finished house, against others too
     "benchmarks/*.py": Room(
         "datagen/sample.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/kcaptcha.py datagen/mixture.py "
