@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
-import glob
-import io
 import itertools
-import json
 import os
-import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from detector.images import ImageError
+    from detector.answers import Answers
+    from detector.filelist import FileList
     from detector.reader import Reader
     from detector.records import Reading
 
@@ -29,6 +25,9 @@ Exit status: 0 if every image was read, 1 if some could not be, 2 for wrong usag
 be read has its message in the field `error`; in text its confidence is empty. With --top-k the lines of text and csv
 hold further pairs of text and confidence.
 """
+
+# Options that change no answer: a run may go on under others.
+_OUTSIDE = {"paths", "recursive", "output", "resume", "draw", "threads"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,22 +45,21 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     try:
-        files = list(_expand(args.paths, args.recursive))
-        reader = _reader(args)
-        _check_places(args.output, args.draw)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    try:
-        with _open_output(args.output) as out:
-            return _read_all(files, reader, args, out)
+        with contextlib.ExitStack() as stack:
+            try:
+                files, reader, answers = _open(args, stack)
+            except (OSError, ValueError) as error:
+                parser.error(str(error))
+            return _read_all(files, reader, args, answers)
     except BrokenPipeError:
         # The reader of the pipe has left. Python flushes stdout once more at exit: let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"{parser.prog}: cannot write: {error}", file=sys.stderr)
+        print(f"{parser.prog}: cannot write: {error}{_hint(args.output)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted{_hint(args.output)}", file=sys.stderr)
         return 130
 
 
@@ -72,6 +70,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--format", choices=("text", "csv", "jsonl"), default="text", help="default: %(default)s")
     parser.add_argument("--output", metavar="FILE", help="write here instead of to stdout, all or nothing")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the output of a run that did not finish, or add to a finished one: read what it does not hold",
+    )
+    parser.add_argument("--draw", metavar="DIR", help="write each picture with its boxes and its string to this folder")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    parser.add_argument("--recursive", action="store_true", help="look into the folders of folders, too")
+    add_reading_options(parser)
+    return parser
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that decide about the answers."""
     parser.add_argument(
         "--charset",
         metavar="SET",
@@ -95,7 +107,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--min-confidence", type=float, default=0.0, metavar="P", help="leave the text empty where less sure than this"
     )
-    parser.add_argument("--draw", metavar="DIR", help="write each picture with its boxes and its string to this folder")
     parser.add_argument(
         "--weights", default="default", metavar="NAME|PATH", help="bundled weights, a folder, or an ONNX file"
     )
@@ -105,13 +116,36 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="look at an image at N sizes at most; 1 is fastest (default: all there are)",
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
-    parser.add_argument("--recursive", action="store_true", help="look into the folders of folders, too")
-    return parser
 
 
-def _reader(args: argparse.Namespace) -> Reader:
-    """Loads the network, as late as can be: wrong paths and `--help` should not wait for it."""
+def _open(args: argparse.Namespace, stack: contextlib.ExitStack) -> tuple[FileList, Reader, Answers]:
+    """Lists the files, loads the network, opens the output.
+
+    Raises:
+        OSError, ValueError: for wrong usage.
+    """
+    from detector.filelist import FileList
+
+    if args.resume and (args.output is None or args.draw is not None):
+        raise ValueError("--resume needs an --output FILE to go on with, and cannot go on with --draw")
+    files = stack.enter_context(contextlib.closing(FileList()))
+    for path in args.paths:
+        files.add(path, args.recursive)
+    reader = open_reader(args, args.threads)
+    _check_places(args.output, args.draw)
+    return files, reader, stack.enter_context(_open_output(args, files))
+
+
+def open_reader(args: argparse.Namespace, threads: int | None) -> Reader:
+    """Loads the network, as late as can be: wrong paths and `--help` should not wait for it.
+
+    Args:
+        args: has the values of the reading options.
+        threads: CPU threads; None leaves it to ONNX Runtime.
+
+    Raises:
+        ValueError: if a value is out of its range, or the weights cannot be used.
+    """
     if not 0 <= args.min_confidence <= 1:
         raise ValueError(f"--min-confidence must be in [0, 1], not {args.min_confidence}")
     from PIL import Image
@@ -124,53 +158,13 @@ def _reader(args: argparse.Namespace) -> Reader:
         args.weights,
         charset=args.charset,
         length=args.length,
-        threads=args.threads,
+        threads=threads,
         case=args.case,
         prefer=args.prefer,
         pattern=args.pattern,
         top_k=args.top_k,
         looks=args.looks,
     )
-
-
-def _expand(paths: Sequence[str], recursive: bool) -> Iterator[str]:
-    """Turns files, folders, globs and `-` into files; a path that does not exist stays, to be reported in its turn.
-
-    Raises:
-        ValueError: if a folder holds no image or a glob finds nothing.
-    """
-    for path in paths:
-        if path == "-":
-            yield from (os.fsdecode(line) for line in sys.stdin.buffer.read().splitlines() if line)
-        elif os.path.isdir(path):
-            yield from _images_in(path, recursive)
-        elif not os.path.exists(path) and glob.has_magic(path):
-            found = sorted(filter(os.path.isfile, glob.glob(path, recursive=True)), key=_natural)
-            if not found:
-                raise ValueError(f"no file matches {path!r}")
-            yield from found
-        else:
-            yield path
-
-
-def _images_in(folder: str, recursive: bool) -> list[str]:
-    """The images of a folder in natural order."""
-    from detector.images import SUFFIXES
-
-    candidates = Path(folder).rglob("*") if recursive else Path(folder).iterdir()
-    found = [
-        str(file)
-        for file in candidates
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
-    ]
-    if not found:
-        raise ValueError(f"no image in the folder {folder!r}" + ("" if recursive else "; --recursive looks deeper"))
-    return sorted(found, key=_natural)
-
-
-def _natural(path: str) -> list[tuple[int, str]]:
-    """Sorts `2.png` before `10.png`."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path)]
 
 
 def _check_places(output: str | None, draw_folder: str | None) -> None:
@@ -181,82 +175,49 @@ def _check_places(output: str | None, draw_folder: str | None) -> None:
         Path(draw_folder).mkdir(parents=True, exist_ok=True)
 
 
-@contextlib.contextmanager
-def _open_output(output: str | None) -> Iterator[TextIO]:
-    """Opens stdout, or a file that appears under its name only when it is complete."""
-    if output is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be valid UTF-8
-            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
-        yield sys.stdout
-        sys.stdout.flush()
-        return
-    target = Path(output).resolve()  # through a link: the link stays
-    if target.exists() and not target.is_file():  # a device or a named pipe has nothing to replace
-        with open(target, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as out:
-            yield out
-        return
-    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as out:
-            yield out
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+def _open_output(args: argparse.Namespace, files: FileList) -> contextlib.AbstractContextManager[Answers]:
+    """Opens stdout or the output file; with `--resume` what it holds is taken out of the files."""
+    from detector.answers import make_format, open_file, open_stream
+
+    form = make_format(args.format, args.top_k)
+    if args.output is None:
+        return open_stream(form)
+    target = Path(args.output).resolve()  # through a link: the link stays
+    if target.exists() and not target.is_file():
+        if args.resume:
+            raise ValueError(f"--resume needs a file to go on with, and {args.output} is none")
+        return open_stream(form, target)
+    options = {name: value for name, value in vars(args).items() if name not in _OUTSIDE}
+    return open_file(target, form, options, args.resume, skip=files.remove if args.resume else list)
 
 
-def _read_all(files: list[str], reader: Reader, args: argparse.Namespace, out: TextIO) -> int:
+def _read_all(files: FileList, reader: Reader, args: argparse.Namespace, answers: Answers) -> int:
     """Reads, writes and draws; returns the exit status."""
     from tqdm import tqdm
 
+    from detector.answers import make_record
     from detector.images import ImageError
 
-    write = _writer(args.format, args.top_k, out)
     drawings = _FreeNames(args.draw, files) if args.draw is not None else None
     # Lines and a progress bar on one terminal would overwrite each other.
     quiet = not sys.stderr.isatty() or (args.output is None and sys.stdout.isatty())
-    status = 0
-    for file, answer in zip(tqdm(files, unit=" images", disable=quiet), reader.read_batch(files), strict=True):
-        write(_record(file, answer, args.min_confidence))
+    names, sources = itertools.tee(files)
+    progress = tqdm(names, total=len(files), unit=" images", disable=quiet)
+    for file, answer in zip(progress, reader.read_batch(sources), strict=True):
+        answers.write(make_record(file, answer, args.min_confidence))
         if isinstance(answer, ImageError):
             tqdm.write(f"error: {answer}", file=sys.stderr)
-            status = 1
         elif drawings is not None:
             draw(file, answer).save(drawings.take(file))
-    return status
+    return 1 if answers.failed else 0
 
 
-def _record(file: str, answer: Reading | ImageError, min_confidence: float) -> dict[str, Any]:
-    """The fields of a JSONL line."""
-    from detector.images import ImageError
-    from detector.records import Reading
+def _hint(output: str | None) -> str:
+    """What to do after a run that did not finish."""
+    from detector.answers import partial_of
 
-    if isinstance(answer, ImageError):
-        return {"file": file, **Reading.empty().to_dict(), "error": str(answer)}
-    record = {"file": file, **answer.to_dict(), "error": None}
-    if answer.confidence < min_confidence:
-        record["text"] = ""
-    return record
-
-
-def _writer(kind: str, top_k: int, out: TextIO) -> Callable[[dict[str, Any]], None]:
-    """Returns what writes one record as a line of `text`, `csv` or `jsonl`."""
-    if kind == "jsonl":
-        return lambda record: print(json.dumps(record, ensure_ascii=False), file=out)
-    if kind == "text":
-        return lambda record: print(*_columns(record, top_k), sep="\t", file=out)
-    table = csv.writer(out, lineterminator="\n")
-    more = [f"{name}_{place}" for place in range(2, top_k + 1) for name in ("text", "confidence")]
-    table.writerow(["file", "text", "confidence", *more, "error"])
-    return lambda record: table.writerow([*_columns(record, top_k), record["error"] or ""])
-
-
-def _columns(record: dict[str, Any], top_k: int) -> list[str]:
-    """The file, the text and its confidence, and the further readings, always as many."""
-    pairs = [(record["text"], record["confidence"]), *record["readings"][1:top_k]]
-    cells = [cell for text, confidence in pairs for cell in (text, f"{confidence:.4f}")]
-    if record["error"] is not None:
-        cells = []
-    return [record["file"], *cells, *[""] * (2 * top_k - len(cells))]
+    partial = None if output is None else partial_of(Path(output).resolve())
+    return f"; --resume goes on with {partial}" if partial is not None and partial.exists() else ""
 
 
 class _FreeNames:
@@ -267,7 +228,7 @@ class _FreeNames:
         files: the pictures being read.
     """
 
-    def __init__(self, folder: str, files: Sequence[str]) -> None:
+    def __init__(self, folder: str, files: Iterable[str]) -> None:
         self.folder = Path(folder).resolve()
         self.taken = {str(Path(file).resolve()).casefold() for file in files}
 

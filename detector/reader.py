@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import islice
@@ -163,6 +166,7 @@ class Reader:
         constraint(self.charset.characters, self.options)  # raises where nothing is allowed
         self._compared = replace(self.options, top_k=max(top_k, STRINGS_PER_LOOK))
         self._most_looks = looks
+        self._threads = threads or os.cpu_count() or 1
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the arguments: another process opens the weights anew."""
@@ -189,13 +193,14 @@ class Reader:
         return await asyncio.to_thread(self.read, source)
 
     def read_batch(self, sources: Iterable[Source], batch_size: int = 32) -> Iterator[Reading | ImageError]:
-        """Reads any number of images as they come, faster than one by one on many cores.
+        """Reads any number of images as they come, faster than one by one.
 
-        Only images of the same network size share a batch, without padding: what is read of one does not depend on
-        the others, up to rounding.
+        On several threads some batches are under way at a time, so that one is decoded while the network looks at
+        another; on one thread, one. Only images of the same network size share a run of the network, without padding:
+        what is read of one does not depend on the others.
 
         Args:
-            sources: what `read` takes; `batch_size` of them are held at a time.
+            sources: what `read` takes; `batch_size` of them are held at a time per thread, and as many answers.
             batch_size: how many images are handled at once, at least 1.
 
         Yields:
@@ -207,8 +212,20 @@ class Reader:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         rest = iter(sources)
-        while chunk := list(islice(rest, batch_size)):
-            yield from self._read_chunk(chunk)
+        chunks = iter(lambda: list(islice(rest, batch_size)), [])
+        if self._threads == 1:
+            for chunk in chunks:
+                yield from self._read_chunk(chunk)
+            return
+        pool = ThreadPoolExecutor(self._threads)
+        try:
+            under_way = deque(pool.submit(self._read_chunk, chunk) for chunk in islice(chunks, self._threads))
+            while under_way:
+                answers = under_way.popleft().result()
+                under_way.extend(pool.submit(self._read_chunk, chunk) for chunk in islice(chunks, 1))
+                yield from answers
+        finally:  # also where nobody wants the rest
+            pool.shutdown(cancel_futures=True)
 
     def _read_chunk(self, sources: list[Source]) -> list[Reading | ImageError]:
         loaded = [_load_or_error(source) for source in sources]

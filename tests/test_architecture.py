@@ -142,9 +142,18 @@ HOUSE = {
     "detector/compat.py": Room("detector/images.py detector/reader.py", "PIL"),
     # hands out the public API
     "detector/__init__.py": Room("detector/records.py detector/reader.py"),
+    # what to read, and where the answers go
+    "detector/filelist.py": Room("detector/images.py"),
+    "detector/answers.py": Room("detector/records.py detector/images.py"),
     # thin main
     "infer.py": Room(
-        "detector/__init__.py detector/records.py detector/images.py detector/reader.py", "numpy PIL tqdm"
+        "detector/__init__.py detector/images.py detector/reader.py detector/records.py detector/filelist.py "
+        "detector/answers.py",
+        "numpy PIL tqdm",
+    ),
+    # the same on many machines
+    "detector/scale.py": Room(
+        "detector/images.py detector/filelist.py detector/answers.py infer.py", "ray pyarrow fsspec"
     ),
     # --- evaluation
     "detector/evaluation/__init__.py": Room(),
@@ -240,6 +249,8 @@ HOUSE = {
         "detector/training/task.py",
         "numpy torch lightning hydra omegaconf",
     ),
+    # starts the mains; compares with the same peer as the other
+    "benchmarks/large_jobs.py": Room("detector/charset.py", "captcha reading"),
     # measure the finished house, against others too
     "benchmarks/*.py": Room(
         "datagen/sample.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/kcaptcha.py datagen/mixture.py "
@@ -260,6 +271,8 @@ LIGHT_ROOMS = [
     "detector/reader.py",
     "detector/compat.py",
     "detector/__init__.py",
+    "detector/filelist.py",
+    "detector/answers.py",
     "infer.py",
 ]
 LIGHT_PACKAGES = {"numpy", "PIL", "onnxruntime", "tqdm"}

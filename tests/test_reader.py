@@ -3,6 +3,7 @@ import json
 import pickle
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_an_answer_does_not_depend_on_its_batch(model: Path) -> None:
 
 
 def test_batches_stream(model: Path) -> None:
-    taken = 0
+    taken, before = 0, threading.active_count()
 
     def endless() -> object:
         nonlocal taken
@@ -158,9 +159,16 @@ def test_batches_stream(model: Path) -> None:
             taken += 1
             yield bars("1")
 
-    answers = Reader(model).read_batch(endless(), batch_size=4)
-    assert [next(answers).text for _ in range(6)] == ["1"] * 6
-    assert taken == 8
+    for threads, ahead in (
+        (1, 8),
+        (3, 20),
+    ):  # the second batch, and on several threads one more than there are under way
+        taken = 0
+        answers = Reader(model, threads=threads).read_batch(endless(), batch_size=4)
+        assert [next(answers).text for _ in range(6)] == ["1"] * 6
+        assert taken == ahead
+        answers.close()  # ends the threads
+        assert threading.active_count() == before
     assert list(Reader(model).read_batch([])) == []
     with pytest.raises(ValueError, match="batch_size"):
         next(Reader(model).read_batch([], batch_size=0))
