@@ -12,7 +12,6 @@ import json
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from PIL import Image
 
-    from detector.images import ImageError
+    from detector.images import Frames, ImageError
     from detector.reader import Reader
     from detector.records import Reading
 
@@ -68,7 +67,10 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Reads captcha images.", epilog=_EPILOG)
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="image, folder, glob, or - for a list of files on stdin"
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="image, folder, glob, data URL, or - for a list of files and data URLs on stdin",
     )
     parser.add_argument("--format", choices=("text", "csv", "jsonl"), default="text", help="default: %(default)s")
     parser.add_argument("--output", metavar="FILE", help="write here instead of to stdout, all or nothing")
@@ -99,6 +101,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="look at an image at N sizes at most; 1 is fastest (default: all there are)",
     )
+    parser.add_argument(
+        "--frames",
+        choices=("first", "combined"),
+        default="first",
+        help="what to read of an animation: its first frame, or all combined, where its text is spread over the frames "
+        "or noise moves over it (default: %(default)s)",
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     parser.add_argument("--recursive", action="store_true", help="look into the folders of folders, too")
     return parser
@@ -108,12 +117,8 @@ def _reader(args: argparse.Namespace) -> Reader:
     """Loads the network, as late as can be: wrong paths and `--help` should not wait for it."""
     if not 0 <= args.min_confidence <= 1:
         raise ValueError(f"--min-confidence must be in [0, 1], not {args.min_confidence}")
-    from PIL import Image
-
     from detector.reader import Reader
 
-    # An image too large is one of this program's own errors; Pillow's warning beside it would only puzzle.
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
     return Reader(
         args.weights,
         charset=args.charset,
@@ -122,17 +127,22 @@ def _reader(args: argparse.Namespace) -> Reader:
         case=args.case,
         top_k=args.top_k,
         looks=args.looks,
+        frames=args.frames,
     )
 
 
 def _expand(paths: Sequence[str], recursive: bool) -> Iterator[str]:
-    """Turns files, folders, globs and `-` into files; a path that does not exist stays, to be reported in its turn.
+    """Turns files, folders, globs and `-` into files and data URLs; a path that does not exist stays, to be reported.
 
     Raises:
         ValueError: if a folder holds no image or a glob finds nothing.
     """
+    from detector.images import is_data_url
+
     for path in paths:
-        if path == "-":
+        if is_data_url(path):
+            yield path
+        elif path == "-":
             yield from (os.fsdecode(line) for line in sys.stdin.buffer.read().splitlines() if line)
         elif os.path.isdir(path):
             yield from _images_in(path, recursive)
@@ -200,20 +210,20 @@ def _read_all(files: list[str], reader: Reader, args: argparse.Namespace, out: T
     """Reads, writes and draws; returns the exit status."""
     from tqdm import tqdm
 
-    from detector.images import ImageError
+    from detector.images import ImageError, name_of
 
     write = _writer(args.format, args.top_k, out)
-    drawings = _FreeNames(args.draw, files) if args.draw is not None else None
+    drawings = _FreeNames(args.draw, [name_of(file) for file in files]) if args.draw is not None else None
     # Lines and a progress bar on one terminal would overwrite each other.
     quiet = not sys.stderr.isatty() or (args.output is None and sys.stdout.isatty())
     status = 0
     for file, answer in zip(tqdm(files, unit=" images", disable=quiet), reader.read_batch(files), strict=True):
-        write(_record(file, answer, args.min_confidence))
+        write(_record(name_of(file), answer, args.min_confidence))
         if isinstance(answer, ImageError):
             tqdm.write(f"error: {answer}", file=sys.stderr)
             status = 1
         elif drawings is not None:
-            draw(file, answer).save(drawings.take(file))
+            draw(file, answer, args.frames).save(drawings.take(name_of(file)))
     return status
 
 
@@ -275,23 +285,26 @@ class _FreeNames:
         return name
 
 
-def draw(file: str, reading: Reading) -> Image.Image:
+def draw(file: str, reading: Reading, frames: Frames) -> Image.Image:
     """Draws a picture with the box of each character and the string below.
 
     Args:
-        file: the picture.
+        file: the picture, or its data URL.
         reading: what was read from it.
+        frames: what of an animation it was read from.
 
     Returns:
-        The picture, enlarged if it is small.
+        The picture, enlarged if it is small, and no larger than reading took it where it is huge.
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    from detector.images import load
+    from detector.images import load_picture
 
-    picture = Image.fromarray(load(file))
-    scale = max(1, round(320 / picture.width))
-    picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.LANCZOS)
+    pixels, image_hw = load_picture(file, frames)
+    picture = Image.fromarray(pixels)
+    enlarged = max(1, round(320 / max(picture.size)))
+    picture = picture.resize((picture.width * enlarged, picture.height * enlarged), Image.Resampling.LANCZOS)
+    scale = picture.width / image_hw[1]
     line = f"{reading.text}   {reading.confidence:.0%}"
     font = ImageFont.load_default(size=24)
     strip = 40

@@ -129,7 +129,11 @@ HOUSE = {
     # --- reading: the light half
     "detector/records.py": Room("", "numpy"),
     "detector/charset.py": Room("", "numpy"),
-    "detector/images.py": Room("", "numpy PIL"),
+    # bytes to Pillow image, within bounds
+    "detector/decoding.py": Room("", "PIL"),
+    # frames to one picture
+    "detector/animation.py": Room("", "numpy"),
+    "detector/images.py": Room("detector/decoding.py detector/animation.py", "numpy PIL"),
     # detections to a string, for everybody
     "detector/reading.py": Room("detector/records.py detector/charset.py", "numpy"),
     # the public API
@@ -250,6 +254,8 @@ HOUSE = {
 LIGHT_ROOMS = [
     "detector/records.py",
     "detector/charset.py",
+    "detector/decoding.py",
+    "detector/animation.py",
     "detector/images.py",
     "detector/reading.py",
     "detector/reader.py",
