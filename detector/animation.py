@@ -56,13 +56,17 @@ def _share_of_frames_with_changes(frames: Sequence[npt.NDArray[np.uint8]], media
 
 
 def _page_colour(frames: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-    """The most common colour [3] of all frames, to 16 levels."""
-    count = np.zeros(16**3, np.int64)
+    """The mean [3] of the most common colours of all frames: those that are equal to 16 levels."""
+    counts = np.zeros(16**3)
+    sums = np.zeros((3, 16**3))
     for frame in frames:
-        red, green, blue = (frame >> 4).astype(np.uint16).transpose(2, 0, 1)
-        count += np.bincount((red << 8 | green << 4 | blue).reshape(-1), minlength=len(count))
-    levels = np.unravel_index(count.argmax(), (16, 16, 16))
-    return np.array([16 * level + 8 for level in levels], np.uint8)
+        channels = frame.reshape(-1, 3).T
+        red, green, blue = (channels >> 4).astype(np.uint16)
+        code = red << 8 | green << 4 | blue  # [H * W]
+        counts += np.bincount(code, minlength=16**3)
+        sums += [np.bincount(code, channel, minlength=16**3) for channel in channels]
+    commonest = counts.argmax()
+    return np.rint(sums[:, commonest] / counts[commonest]).astype(np.uint8)
 
 
 def _farthest(frames: Sequence[npt.NDArray[np.uint8]], page: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -78,5 +82,6 @@ def _farthest(frames: Sequence[npt.NDArray[np.uint8]], page: npt.NDArray[np.uint
 
 def _distance(image: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """How far the colours [H, W, 3] are from others, [H, W]: the largest difference of a channel."""
-    largest: npt.NDArray[np.uint8] = (np.maximum(image, other) - np.minimum(image, other)).max(axis=2)
+    apart = np.maximum(image, other) - np.minimum(image, other)
+    largest: npt.NDArray[np.uint8] = np.maximum(np.maximum(apart[..., 0], apart[..., 1]), apart[..., 2])
     return largest

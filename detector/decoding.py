@@ -30,7 +30,7 @@ MAX_DECODER_BYTES = 100_000_000
 """Images that take more memory than this to decode are refused: a small file may unpack to gigabytes."""
 
 WHOLE_PIXELS = 8_000_000
-"""Images with more pixels come shrunk by a whole number, and an animation may have so many in all its frames."""
+"""Images with more pixels come shrunk by a whole number."""
 
 MAX_SCANS = 100
 """A progressive JPEG has about ten; one of a megabyte with thousands would take minutes."""
@@ -171,8 +171,11 @@ def _decoder_bytes(image: Image.Image, size: tuple[int, int]) -> int:
 def _has_several_scans(image: JpegImagePlugin.JpegImageFile) -> bool:
     """Whether a JPEG, just opened, is progressive or has its colours one after the other."""
     assert image.fp is not None
-    after_first_marker = image.fp.read(3)  # length of the segment, number of colours in this scan
-    return "progressive" in image.info or after_first_marker[2:] != bytes([image.layers])
+    end = image.fp.tell()  # of the header of the first scan
+    image.fp.seek(0)
+    head = image.fp.read(end)
+    colours = head[head.rfind(b"\xff\xda") + 4]
+    return "progressive" in image.info or colours != image.layers
 
 
 def _check_scans(stream: BinaryIO, name: str) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import math
 import os
 import re
+import struct
 import urllib.parse
 from collections.abc import Callable, Iterable
 from io import BytesIO
@@ -49,13 +50,16 @@ SUFFIXES = frozenset(
 MAX_FRAMES = 1000
 """Animations with more frames are not combined."""
 
+MAX_FRAME_PIXELS = 4_000_000
+"""Nor are those with more pixels in all their frames together."""
+
 _ANIMATED = ("GIF", "PNG", "WEBP")  # what other formats hold several of are pages
 
 _STRIP_PIXELS = 1_000_000  # large images are handled in strips of about so many pixels
 
 _DATA_URL = re.compile(r"data:(image/|[^,]*;base64,)", re.ASCII | re.IGNORECASE)
 
-_EXIF_ORIENTATION = 0x0112
+_EXIF_ORIENTATION, _EXIF_SHORT = 0x0112, 3
 
 # How to turn an image of each orientation upright.
 _TURNS = {
@@ -251,12 +255,24 @@ def _from_pillow(image: Image.Image, size: tuple[int, int], frames: Frames, name
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, from 1 to 8; 1, upright, where it cannot be known."""
-    try:
-        with errors_explained("EXIF"):
-            return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except ImageError:  # the picture itself is sound
+    """The EXIF orientation, from 1 to 8; 1, upright, where there is none.
+
+    Pillow's own parser warns of damage anywhere in the EXIF data, which does not concern the picture.
+    """
+    exif = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
         return 1
+    try:
+        (start,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, start)
+        for place in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", exif, place)
+            if tag == _EXIF_ORIENTATION and kind == _EXIF_SHORT:
+                return int(value)
+    except struct.error:  # cut off
+        pass
+    return 1
 
 
 def _shots(image: Image.Image, name: str) -> list[Image.Image]:
@@ -267,7 +283,7 @@ def _shots(image: Image.Image, name: str) -> list[Image.Image]:
         for number in range(MAX_FRAMES):
             image.seek(number)
             check_size(*image.size, name)  # a later frame of a GIF may be larger
-            if image.width * image.height * (number + 1) > WHOLE_PIXELS:
+            if image.width * image.height * (number + 1) > MAX_FRAME_PIXELS:
                 break
             # What reaches beyond the first frame is cut off.
             shots.append(image.convert("RGBA").crop((0, 0, *(shots or [image])[0].size)))
@@ -278,7 +294,7 @@ def _shots(image: Image.Image, name: str) -> list[Image.Image]:
     finally:
         image.seek(place)
     raise ImageError(
-        f"{name}: has more than {MAX_FRAMES} frames, or {WHOLE_PIXELS // 1_000_000} million pixels in them; "
+        f"{name}: has more than {MAX_FRAMES} frames, or {MAX_FRAME_PIXELS // 1_000_000} million pixels in them; "
         "read the first frame only, or cut out the captcha"
     )
 
