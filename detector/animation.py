@@ -82,6 +82,6 @@ def _farthest(frames: Sequence[npt.NDArray[np.uint8]], page: npt.NDArray[np.uint
 
 def _distance(image: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """How far the colours [H, W, 3] are from others, [H, W]: the largest difference of a channel."""
-    apart = np.maximum(image, other) - np.minimum(image, other)
+    apart: npt.NDArray[np.uint8] = np.maximum(image, other) - np.minimum(image, other)
     largest: npt.NDArray[np.uint8] = np.maximum(np.maximum(apart[..., 0], apart[..., 1]), apart[..., 2])
     return largest
