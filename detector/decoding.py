@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from PIL import (
     TiffImagePlugin,
     WebPImagePlugin,
 )
+
+from detector import large_png
 
 MAX_PIXELS = 100_000_000
 """Images with more pixels are refused: 10,000x10,000 is the largest square."""
@@ -83,7 +86,7 @@ def decode_image(stream: BinaryIO, name: str) -> tuple[Image.Image, tuple[int, i
 
     Returns:
         The image, at its first frame, and the width and height of the image in the file: a large JPEG comes at a half,
-        a quarter or an eighth.
+        a quarter or an eighth, a large PNG of colours shrunk by `shrink_factor`.
 
     Raises:
         ImageError: if it is empty, of no known kind, or too large. Damage shows as the errors that
@@ -106,7 +109,11 @@ def decode_image(stream: BinaryIO, name: str) -> tuple[Image.Image, tuple[int, i
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         _shrink_jpeg(image)
     if _decoder_bytes(image, size) > MAX_DECODER_BYTES:
-        raise _too_large(name, f"takes more than {MAX_DECODER_BYTES // 1_000_000} MB to decode")
+        if not (isinstance(image, PngImagePlugin.PngImageFile) and large_png.is_divisible(image)):
+            raise _too_large(name, f"takes more than {MAX_DECODER_BYTES // 1_000_000} MB to decode")
+        shrunk = large_png.read_shrunk(stream, shrink_factor(*size))
+        shrunk.info = image.info
+        return shrunk, size
     image.load()
     return image, size if kind == "JPEG" else image.size  # a TIFF may have turned itself upright
 
@@ -136,6 +143,11 @@ def check_size(width: int, height: int, name: str) -> None:
         raise _too_large(name, f"has more than {MAX_PIXELS // 1_000_000} million pixels")
     if max(width, height) > MAX_SIDE:
         raise _too_large(name, f"is wider or higher than {MAX_SIDE:,} pixels")
+
+
+def shrink_factor(width: int, height: int) -> int:
+    """The whole number by which an image is to be shrunk; 1 for all but large ones."""
+    return math.ceil(math.sqrt(width * height / WHOLE_PIXELS))
 
 
 def _too_large(name: str, reason: str) -> ImageError:

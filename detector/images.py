@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import math
 import os
 import re
 import struct
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageStat
 
 from detector.animation import combine
-from detector.decoding import WHOLE_PIXELS, ImageError, check_size, decode_image, errors_explained
+from detector.decoding import WHOLE_PIXELS, ImageError, check_size, decode_image, errors_explained, shrink_factor
 
 __all__ = [
     "SUFFIXES",
@@ -325,7 +324,7 @@ def _assemble(strip: Callable[[int, int], Image.Image], width: int, height: int)
     Returns:
         uint8 [H, W, 3], of at most `WHOLE_PIXELS`.
     """
-    shrink = math.ceil(math.sqrt(width * height / WHOLE_PIXELS))
+    shrink = shrink_factor(width, height)
     step = max(_STRIP_PIXELS // (width * shrink), 1) * shrink
     tops = range(0, height, step)
     background = _background(strip(top, min(top + step, height)) for top in tops)

@@ -130,7 +130,8 @@ HOUSE = {
     "detector/records.py": Room("", "numpy"),
     "detector/charset.py": Room("", "numpy"),
     # bytes to Pillow image, within bounds
-    "detector/decoding.py": Room("", "PIL"),
+    "detector/large_png.py": Room("", "PIL"),
+    "detector/decoding.py": Room("detector/large_png.py", "PIL"),
     # frames to one picture
     "detector/animation.py": Room("", "numpy"),
     "detector/images.py": Room("detector/decoding.py detector/animation.py", "numpy PIL"),
@@ -246,7 +247,7 @@ HOUSE = {
         "datagen/universal/sampler.py datagen/universal/cpu.py "
         "datagen/text.py datagen/__main__.py detector/__init__.py detector/charset.py detector/images.py "
         "detector/reader.py",
-        "numpy PIL captcha ddddocr hydra omegaconf onnxruntime tqdm",
+        "numpy PIL captcha ddddocr hydra omegaconf onnxruntime tqdm atheris",
     ),
 }
 
@@ -254,6 +255,7 @@ HOUSE = {
 LIGHT_ROOMS = [
     "detector/records.py",
     "detector/charset.py",
+    "detector/large_png.py",
     "detector/decoding.py",
     "detector/animation.py",
     "detector/images.py",
