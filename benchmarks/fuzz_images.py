@@ -104,7 +104,7 @@ def fuzz(folder: Path, inputs: int, seed: int) -> None:
     def change(data: bytes, max_size: int, seed: int) -> bytes:
         rng = random.Random(seed)
         changed = atheris.Mutate(data, max_size) if rng.random() < 0.5 else mutate(data, pool, rng)
-        return mend(changed)[:max_size] if rng.random() < 0.8 else changed
+        return (mend(changed) if rng.random() < 0.8 else changed)[:max_size]
 
     options = [f"-runs={inputs}", f"-seed={seed}", f"-max_len={MAX_LENGTH}", "-timeout=300"]
     options += [f"-artifact_prefix={folder}/found-", "-rss_limit_mb=0", "-report_slow_units=300"]

@@ -66,7 +66,8 @@ def _page_colour(frames: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint
         counts += np.bincount(code, minlength=16**3)
         sums += [np.bincount(code, channel, minlength=16**3) for channel in channels]
     commonest = counts.argmax()
-    return np.rint(sums[:, commonest] / counts[commonest]).astype(np.uint8)
+    mean: npt.NDArray[np.uint8] = np.rint(sums[:, commonest] / counts[commonest]).astype(np.uint8)
+    return mean
 
 
 def _farthest(frames: Sequence[npt.NDArray[np.uint8]], page: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from typing import BinaryIO
 
 from PIL import (
@@ -37,6 +38,9 @@ WHOLE_PIXELS = 8_000_000
 
 MAX_SCANS = 100
 """A progressive JPEG has about ten; one of a megabyte with thousands would take minutes."""
+
+MAX_ICONS = 100
+"""Icons hold a few images of other sizes."""
 
 MAX_ICON_SIDE = 256
 """Icons are no larger, but the image inside one may claim to be."""
@@ -99,10 +103,9 @@ def decode_image(stream: BinaryIO, name: str) -> tuple[Image.Image, tuple[int, i
     kind = next((kind for kind, (magics, _) in _OPENERS.items() if head.startswith(magics)), None)
     if kind is None or (kind == "WEBP" and head[8:12] != b"WEBP"):
         raise ImageError(f"{name}: is no image of a known kind; convert it to one of {', '.join(_OPENERS)}")
-    if kind == "ICO":
-        _check_icon(stream, name)
-    elif kind == "JPEG":
-        _check_scans(stream, name)
+    if kind in _CHECKS:
+        _CHECKS[kind](stream.read(), name)
+        stream.seek(0)
     image = _OPENERS[kind][1](stream)
     size = image.size
     check_size(*size, name)
@@ -190,28 +193,70 @@ def _has_several_scans(image: JpegImagePlugin.JpegImageFile) -> bool:
     return "progressive" in image.info or colours != image.layers
 
 
-def _check_scans(stream: BinaryIO, name: str) -> None:
+def _check_scans(data: bytes, name: str) -> None:
     """Refuses a JPEG that lets the decoder go over the image again and again."""
-    scans = stream.read().count(b"\xff\xda")
-    stream.seek(0)
+    scans = data.count(b"\xff\xda")
     if scans > MAX_SCANS:
         raise ImageError(f"{name}: has {scans} scans, which no camera writes: save it anew as PNG")
 
 
-def _check_icon(stream: BinaryIO, name: str) -> None:
+def _check_frames(data: bytes, name: str) -> None:
+    """Refuses a GIF with too large a frame; Pillow makes what is to replace a frame as soon as it comes to it."""
+    canvas = struct.unpack_from("<HH", data, 6)
+    for number, (x, y, width, height, disposal) in enumerate(_gif_frames(data)):
+        if number == 0:
+            canvas = max(canvas[0], x + width), max(canvas[1], y + height)
+            check_size(*canvas, name)
+            if disposal > 1 and canvas[0] * canvas[1] + width * height > MAX_DECODER_BYTES:
+                raise _too_large(name, f"takes more than {MAX_DECODER_BYTES // 1_000_000} MB to decode")
+        elif width * height > max(canvas[0] * canvas[1], WHOLE_PIXELS):
+            raise _too_large(name, "has a frame that is larger than the image")
+
+
+def _gif_frames(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yields left edge, top edge, width, height and way of disposal of the frames of a GIF, as far as it goes."""
+    place = 13 + _palette_length(data[10])
+    disposal = 0
+    while place + 10 < len(data) and data[place : place + 1] != b";":
+        if data[place : place + 1] == b"!":
+            if data[place + 1] == 0xF9:  # says what becomes of the next frame; 0 leaves what an earlier one said
+                disposal = data[place + 3] >> 2 & 7 or disposal
+            place = _after_blocks(data, place + 2)
+        elif data[place : place + 1] == b",":
+            x, y, width, height, flags = struct.unpack_from("<HHHHB", data, place + 1)
+            yield x, y, width, height, disposal
+            place = _after_blocks(data, place + 11 + _palette_length(flags))
+        else:
+            place += 1
+
+
+def _palette_length(flags: int) -> int:
+    return 3 << (flags % 8 + 1) if flags & 0x80 else 0
+
+
+def _after_blocks(data: bytes, place: int) -> int:
+    """Where a series of blocks, each with its length before it and the last one empty, ends."""
+    while place < len(data) and data[place]:
+        place += 1 + data[place]
+    return place + 1
+
+
+def _check_icon(data: bytes, name: str) -> None:
     """Refuses an icon whose images are larger than icons are; Pillow decodes them as soon as it opens the file."""
-    data = stream.read()
-    stream.seek(0)
     (count,) = struct.unpack_from("<H", data, 4)
+    if count > MAX_ICONS:
+        raise ImageError(f"{name}: is an icon of {count} images: save one of them as PNG")
     for place in range(count):
         (offset,) = struct.unpack_from("<I", data, 6 + 16 * place + 12)
-        is_png = data.startswith(b"\x89PNG", offset)
-        width, height = struct.unpack_from(">II", data, offset + 16) if is_png else _dib_size(data, offset)
-        if max(abs(width), abs(height)) > MAX_ICON_SIDE:
+        stream = BytesIO(data)
+        stream.seek(offset)
+        if data.startswith(_OPENERS["PNG"][0], offset):
+            width, height = PngImagePlugin.PngImageFile(stream).size
+        else:
+            width, height = BmpImagePlugin.DibImageFile(stream).size
+            height //= 2  # the other half is its mask
+        if max(width, height) > MAX_ICON_SIDE:
             raise _too_large(name, f"is an icon of more than {MAX_ICON_SIDE} pixels")
 
 
-def _dib_size(data: bytes, offset: int) -> tuple[int, int]:
-    """Width and height of an image inside an icon that is no PNG; its mask doubles the height that it states."""
-    width, height = struct.unpack_from("<ii", data, offset + 4)
-    return width, height // 2
+_CHECKS = {"ICO": _check_icon, "JPEG": _check_scans, "GIF": _check_frames}  # before Pillow opens the file

@@ -1,5 +1,6 @@
 import base64
 import io
+import random
 import struct
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from image_files import (
     BINARY_RGB,
     FILES,
@@ -23,13 +26,17 @@ from image_files import (
     palette_image,
     photo,
     picture,
+    png,
     png_chunk,
     turned,
 )
 from PIL import Image
 
+from benchmarks.fuzz_images import mend, mutate, seeds
+from detector import decoding, large_png
 from detector.decoding import WHOLE_PIXELS
 from detector.images import (
+    Frames,
     ImageError,
     boxes_to_image,
     from_base64,
@@ -132,7 +139,9 @@ UNREADABLE: list[tuple[str, object, str]] = [
     ("a little too large", png_of_size(10_001, 10_000), "more than 100 million pixels"),
     ("Pillow would refuse", png_of_size(60_000, 60_000), "more than 100 million pixels"),
     ("too wide", png_of_size(65_536, 1), "wider or higher than 65,535 pixels"),
-    ("large, with more than grey", lambda: of_size("PNG", "RGB", (5001, 5000)), "takes more than 100 MB to decode"),
+    ("large bmp of colours", lambda: of_size("BMP", "RGB", (5001, 5000)), "takes more than 100 MB to decode"),
+    ("large png of 16 bits", lambda: of_size("PNG", "I;16", (4100, 4100)), "takes more than 100 MB to decode"),
+    ("large png of colours, cut off", lambda: of_size("PNG", "RGB", (5001, 5000))[:-99], "broken or cut off"),
     ("large webp", lambda: of_size("WEBP", "RGB", (3000, 2000)), "takes more than 100 MB to decode"),
     ("large packed tiff", lambda: of_size("TIFF", "L", (7100, 7100), compression="tiff_lzw"), "takes more than 100 MB"),
     (
@@ -245,6 +254,7 @@ LARGE: list[tuple[str, str, tuple[int, int], dict[str, object], tuple[int, int]]
     ("JPEG", "L", (65_500, 1500), {}, (375, 16_375)),
     ("JPEG", "RGB", (3300, 3000), {"progressive": True}, (1500, 1650)),
     ("PNG", "RGBA", (5000, 5000), {}, (2500, 2500)),
+    ("PNG", "RGB", (10_000, 10_000), {}, (2500, 2500)),
     ("PNG", "I;16", (4000, 4000), {}, (2000, 2000)),
     ("BMP", "RGB", (5000, 5000), {}, (2500, 2500)),
     ("WEBP", "RGBA", (2000, 2000), {}, (2000, 2000)),
@@ -290,6 +300,71 @@ def test_extreme_shapes(kind: str, size: tuple[int, int]) -> None:
     image = load(encoded(Image.new("RGB", size, "white"), kind))
     assert image.shape == (size[1], size[0], 3)
     assert image.min() == 255
+
+
+STRIPS = [
+    # a PNG of colours, whether it can be read in strips
+    (PNG, True),
+    (encoded(picture(), compress_level=0), True),
+    (encoded(ink_on_nothing("white")), True),
+    (turned("PNG", 6), True),
+    (encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 70, 4), np.uint8))), True),  # all filters
+    (PNG[:33] + png_chunk(b"IDAT", b"") + PNG[33:], True),
+    (png(RGB, interlaced=True), False),
+    (png(RGB.astype(np.uint16)), False),
+    (encoded(picture(), transparency=(255, 0, 0)), False),
+    (encoded(picture().convert("LA")), False),
+    # the header that counts is a second one
+    (PNG[:8] + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0)) + PNG[8:], False),
+]
+
+
+@pytest.mark.parametrize(("data", "divisible"), STRIPS)
+def test_png_in_strips(monkeypatch: pytest.MonkeyPatch, data: bytes, divisible: bool) -> None:
+    expected = load_picture(data)
+    monkeypatch.setattr(decoding, "MAX_DECODER_BYTES", 0)
+    monkeypatch.setattr(large_png, "_STRIP_PIXELS", 100)
+    if divisible:
+        pixels, image_hw = load_picture(data)
+        assert image_hw == expected.image_hw
+        assert (pixels == expected.pixels).all()
+    else:
+        with pytest.raises(ImageError, match="MB to decode"):
+            load(data)
+
+
+@pytest.mark.parametrize("shrink", [1, 2, 3, 7])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_png_in_strips_is_shrunk_as_pillow_does(monkeypatch: pytest.MonkeyPatch, mode: str, shrink: int) -> None:
+    monkeypatch.setattr(large_png, "_STRIP_PIXELS", 1000)
+    array = np.random.default_rng(0).integers(0, 256, (101, 53, len(mode)), np.uint8)
+    shrunk = large_png.read_shrunk(io.BytesIO(encoded(Image.fromarray(array))), shrink)
+    assert shrunk.mode == mode
+    assert (np.asarray(shrunk) == np.asarray(Image.fromarray(array).reduce(shrink))).all()
+
+
+SEEDS = seeds()
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # of Pillow, about what it could make of the damage
+@given(st.sampled_from(SEEDS), st.integers(0, 2**32 - 1), st.booleans(), st.sampled_from(["first", "combined"]))
+@settings(max_examples=400, deadline=None)
+def test_damaged_files_are_pixels_or_an_image_error(seed: bytes, number: int, mended: bool, frames: Frames) -> None:
+    """As `benchmarks/fuzz_images.py` damages them, which has more time."""
+    damaged = mutate(seed, SEEDS, random.Random(number))
+    try:
+        image = load(mend(damaged) if mended else damaged, frames)
+    except ImageError:
+        return
+    assert image.ndim == 3
+    assert image.size > 0
+
+
+def test_a_mended_png_is_the_same_and_has_its_checksums_right() -> None:
+    assert mend(PNG) == PNG
+    wrong = PNG[:29] + b"\0\0\0\0" + PNG[33:]
+    assert mend(wrong) == PNG
+    assert mend(b"no PNG") == b"no PNG"
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16", "F"])
