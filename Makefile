@@ -47,9 +47,9 @@ $(LIGHT)/.installed: pyproject.toml constraints.txt | $(LIGHT)/bin/python
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,scale,dev]'
 	touch $@
 
 $(VENV)/.installed-peers: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dev,peers]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,scale,dev,peers]'
 	touch $@

@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import os
 import sys
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from detector.answers import Answers
     from detector.filelist import FileList
+    from detector.images import Frames
     from detector.reader import Reader
     from detector.records import Reading
 
@@ -66,7 +66,10 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Reads captcha images.", epilog=_EPILOG)
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="image, folder, glob, or - for a list of files on stdin"
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="image, folder, glob, data URL, or - for a list of files and data URLs on stdin",
     )
     parser.add_argument("--format", choices=("text", "csv", "jsonl"), default="text", help="default: %(default)s")
     parser.add_argument("--output", metavar="FILE", help="write here instead of to stdout, all or nothing")
@@ -116,6 +119,13 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="look at an image at N sizes at most; 1 is fastest (default: all there are)",
     )
+    parser.add_argument(
+        "--frames",
+        choices=("first", "combined"),
+        default="first",
+        help="what to read of an animation: its first frame, or all combined, where its text is spread over the frames "
+        "or noise moves over it (default: %(default)s)",
+    )
 
 
 def _open(args: argparse.Namespace, stack: contextlib.ExitStack) -> tuple[FileList, Reader, Answers]:
@@ -148,12 +158,8 @@ def open_reader(args: argparse.Namespace, threads: int | None) -> Reader:
     """
     if not 0 <= args.min_confidence <= 1:
         raise ValueError(f"--min-confidence must be in [0, 1], not {args.min_confidence}")
-    from PIL import Image
-
     from detector.reader import Reader
 
-    # An image too large is one of this program's own errors; Pillow's warning beside it would only puzzle.
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
     return Reader(
         args.weights,
         charset=args.charset,
@@ -164,6 +170,7 @@ def open_reader(args: argparse.Namespace, threads: int | None) -> Reader:
         pattern=args.pattern,
         top_k=args.top_k,
         looks=args.looks,
+        frames=args.frames,
     )
 
 
@@ -196,19 +203,19 @@ def _read_all(files: FileList, reader: Reader, args: argparse.Namespace, answers
     from tqdm import tqdm
 
     from detector.answers import make_record
-    from detector.images import ImageError
+    from detector.images import ImageError, name_of
 
-    drawings = _FreeNames(args.draw, files) if args.draw is not None else None
+    drawings = _FreeNames(args.draw, map(name_of, files)) if args.draw is not None else None
     # Lines and a progress bar on one terminal would overwrite each other.
     quiet = not sys.stderr.isatty() or (args.output is None and sys.stdout.isatty())
     names, sources = itertools.tee(files)
     progress = tqdm(names, total=len(files), unit=" images", disable=quiet)
     for file, answer in zip(progress, reader.read_batch(sources), strict=True):
-        answers.write(make_record(file, answer, args.min_confidence))
+        answers.write(make_record(name_of(file), answer, args.min_confidence))
         if isinstance(answer, ImageError):
             tqdm.write(f"error: {answer}", file=sys.stderr)
         elif drawings is not None:
-            draw(file, answer).save(drawings.take(file))
+            draw(file, answer, args.frames).save(drawings.take(name_of(file)))
     return 1 if answers.failed else 0
 
 
@@ -244,23 +251,26 @@ class _FreeNames:
         return name
 
 
-def draw(file: str, reading: Reading) -> Image.Image:
+def draw(file: str, reading: Reading, frames: Frames) -> Image.Image:
     """Draws a picture with the box of each character and the string below.
 
     Args:
-        file: the picture.
+        file: the picture, or its data URL.
         reading: what was read from it.
+        frames: what of an animation it was read from.
 
     Returns:
-        The picture, enlarged if it is small.
+        The picture, enlarged if it is small, and no larger than reading took it where it is huge.
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    from detector.images import load
+    from detector.images import load_picture
 
-    picture = Image.fromarray(load(file))
-    scale = max(1, round(320 / picture.width))
-    picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.LANCZOS)
+    pixels, image_hw = load_picture(file, frames)
+    picture = Image.fromarray(pixels)
+    enlarged = max(1, round(320 / max(picture.size)))
+    picture = picture.resize((picture.width * enlarged, picture.height * enlarged), Image.Resampling.LANCZOS)
+    scale = picture.width / image_hw[1]
     line = f"{reading.text}   {reading.confidence:.0%}"
     font = ImageFont.load_default(size=24)
     strip = 40

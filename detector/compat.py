@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
-import re
 from pathlib import Path
 from typing import TypeAlias
 
 from PIL import Image
 
-from detector.images import ImageError
+from detector.images import from_base64
 from detector.reader import Reader
 
 Picture: TypeAlias = "bytes | str | os.PathLike[str] | Image.Image"
 
 RANGES = ("digits", "lower", "upper", "letters", "alnum-lower", "alnum-upper", "alnum")
 """The character sets behind ddddocr's numbers 0 to 6."""
-
-_DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.ASCII)
 
 
 class DdddOcr:
@@ -60,14 +55,4 @@ class DdddOcr:
         Raises:
             ImageError: if the image cannot be read.
         """
-        return self._reader.read(_decoded(img) if isinstance(img, str) else img).text
-
-
-def _decoded(text: str) -> bytes:
-    """The bytes behind base64 or a data URL."""
-    try:
-        return base64.b64decode(_DATA_URL.sub("", text, count=1), validate=True)
-    except binascii.Error as error:
-        raise ImageError(
-            f"a string must be an image in base64, which {text[:20]!r} is not; paths are Path(...)"
-        ) from error
+        return self._reader.read(from_base64(img) if isinstance(img, str) else img).text

@@ -9,7 +9,7 @@ import sqlite3
 import sys
 from collections.abc import Iterable, Iterator
 
-from detector.images import SUFFIXES
+from detector.images import SUFFIXES, is_data_url
 
 
 class FileList:
@@ -28,7 +28,7 @@ class FileList:
         """Appends a file, the images of a folder or of a glob in natural order, or with `-` what standard input lists.
 
         Args:
-            path: a path that does not exist is taken for a file, to be reported in its turn.
+            path: a path that does not exist is taken for a file, to be reported in its turn; a data URL is one.
             recursive: whether the folders of a folder count, too.
 
         Raises:
@@ -42,7 +42,7 @@ class FileList:
             if not self._insert(images_in(path, recursive), sort=True):
                 hint = "" if recursive else "; --recursive looks deeper"
                 raise ValueError(f"no image in the folder {path!r}{hint}")
-        elif not os.path.exists(path) and glob.has_magic(path):
+        elif glob.has_magic(path) and not is_data_url(path) and not os.path.exists(path):
             if not self._insert(filter(os.path.isfile, glob.iglob(path, recursive=True)), sort=True):
                 raise ValueError(f"no file matches {path!r}")
         else:

@@ -12,15 +12,14 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from detector.charset import Charset
-from detector.images import ImageError, Source, boxes_to_image, load, network_width, resize
+from detector.images import Frames, ImageError, Picture, Source, boxes_to_image, load_picture, network_width, resize
 from detector.reading import STRINGS_PER_LOOK, Case, ReadingOptions, agree, calibrate, constraint, read
 from detector.records import Detections, Reading
 
@@ -117,6 +116,8 @@ class Reader:
         top_k: how many of the most probable strings a reading lists.
         looks: how many times an image may be looked at, at several sizes, while the answer is not sure: 1 is fastest,
             more read more images right; None for as many as the weights suggest.
+        frames: what is read of an animation: "first", its first frame, or "combined", all of them in one picture, where
+            the text is spread over the frames or noise moves over it (see `animation.combine`).
 
     Attributes:
         settings: what the weights say about their network.
@@ -141,13 +142,16 @@ class Reader:
         pattern: str | None = None,
         top_k: int = 1,
         looks: int | None = None,
+        frames: Frames = "first",
     ) -> None:
         for name, number in (("threads", threads), ("looks", looks)):
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, not {number}")
+        if frames not in get_args(Frames):
+            raise ValueError(f"frames must be one of {', '.join(get_args(Frames))}, not {frames!r}")
         self._reopen = partial(
             type(self), weights, charset, length, threads, case=case, prefer=prefer, pattern=pattern, top_k=top_k,
-            looks=looks,
+            looks=looks, frames=frames,
         )  # fmt: skip
         min_length, max_length = (0, None) if length is None else parse_length(length)
         self._session, self.settings = _open_weights(find_weights(weights), threads)
@@ -167,6 +171,7 @@ class Reader:
         self._compared = replace(self.options, top_k=max(top_k, STRINGS_PER_LOOK))
         self._most_looks = looks
         self._threads = threads or os.cpu_count() or 1
+        self._frames = frames
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the arguments: another process opens the weights anew."""
@@ -176,7 +181,7 @@ class Reader:
         """Reads one image.
 
         Args:
-            source: a path, the bytes of an image file, an array or a Pillow image (see `images.load`).
+            source: a path, a data URL, the bytes of an image file, an array or a Pillow image (see `images.load`).
 
         Returns:
             The string, with the boxes of its characters in pixels of the image.
@@ -184,7 +189,7 @@ class Reader:
         Raises:
             ImageError: if the image cannot be read.
         """
-        return self._read_images([load(source)])[0]
+        return self._read_pictures([load_picture(source, self._frames)])[0]
 
     async def aread(self, source: Source) -> Reading:
         """Reads one image in a thread, as `read`, while the event loop goes on."""
@@ -228,20 +233,26 @@ class Reader:
             pool.shutdown(cancel_futures=True)
 
     def _read_chunk(self, sources: list[Source]) -> list[Reading | ImageError]:
-        loaded = [_load_or_error(source) for source in sources]
-        images = [image for image in loaded if not isinstance(image, ImageError)]
-        answers = iter(self._read_images(images))
+        loaded = [self._load_or_error(source) for source in sources]
+        pictures = [picture for picture in loaded if not isinstance(picture, ImageError)]
+        answers = iter(self._read_pictures(pictures))
         return [item if isinstance(item, ImageError) else next(answers) for item in loaded]
 
-    def _read_images(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Reading]:
-        """Looks at every image until its answer is sure, or there is no further look."""
-        answers = [Reading.empty()] * len(images)
-        seen: list[list[Reading]] = [[] for _ in images]  # what each look read
-        unsure = list(range(len(images)))
-        sizes = [self._network_sizes(image.shape[:2]) for image in images]
+    def _load_or_error(self, source: Source) -> Picture | ImageError:
+        try:
+            return load_picture(source, self._frames)
+        except ImageError as error:
+            return error
+
+    def _read_pictures(self, pictures: Sequence[Picture]) -> list[Reading]:
+        """Looks at every picture until its answer is sure, or there is no further look."""
+        answers = [Reading.empty()] * len(pictures)
+        seen: list[list[Reading]] = [[] for _ in pictures]  # what each look read
+        unsure = list(range(len(pictures)))
+        sizes = [self._network_sizes(picture.pixels.shape[:2]) for picture in pictures]
         for number in range(max(map(len, sizes), default=0)):
             unsure = [place for place in unsure if number < len(sizes[place])]
-            for place, detections in self._detect(images, {place: sizes[place][number] for place in unsure}):
+            for place, detections in self._detect(pictures, {place: sizes[place][number] for place in unsure}):
                 answers[place] = self._answer(detections, seen[place], len(sizes[place]))
             unsure = [place for place in unsure if answers[place].confidence <= SURE]
         return [calibrate(answer, *self.settings.calibration) for answer in answers]
@@ -256,18 +267,18 @@ class Reader:
         return agree(seen, self.options.top_k)
 
     def _detect(
-        self, images: Sequence[npt.NDArray[np.uint8]], sizes: Mapping[int, tuple[int, int]]
+        self, pictures: Sequence[Picture], sizes: Mapping[int, tuple[int, int]]
     ) -> Iterator[tuple[int, Detections]]:
-        """Runs the network on the images at some places, those of one size at once; boxes in pixels of the image."""
+        """Runs the network on the pictures at some places, those of one size at once; boxes as in the images given."""
         by_size: dict[tuple[int, int], list[int]] = {}
         for place, size in sizes.items():
             by_size.setdefault(size, []).append(place)
         for size, equals in by_size.items():
-            batch = np.stack([resize(images[place], *size) for place in equals])  # [N, H, W, 3]
+            batch = np.stack([resize(pictures[place].pixels, *size) for place in equals])  # [N, H, W, 3]
             outputs = self._session.run(["boxes", "scores", "probs"], {"images": batch})
             for place, boxes, scores, probs in zip(equals, *outputs, strict=True):
                 used = scores > 0  # [K]
-                boxes_in_image = boxes_to_image(boxes[used], size, images[place].shape[:2])
+                boxes_in_image = boxes_to_image(boxes[used], size, pictures[place].image_hw)
                 yield place, Detections(boxes_in_image, scores[used], probs[used])
 
     def _network_sizes(self, image_hw: tuple[int, int]) -> list[tuple[int, int]]:
@@ -324,10 +335,3 @@ def _open_weights(path: Path, threads: int | None) -> tuple[ort.InferenceSession
         return session, NetworkSettings.from_metadata(session.get_modelmeta().custom_metadata_map)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-
-
-def _load_or_error(source: Source) -> npt.NDArray[np.uint8] | ImageError:
-    try:
-        return load(source)
-    except ImageError as error:
-        return error

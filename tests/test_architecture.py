@@ -129,7 +129,12 @@ HOUSE = {
     # --- reading: the light half
     "detector/records.py": Room("", "numpy"),
     "detector/charset.py": Room("", "numpy"),
-    "detector/images.py": Room("", "numpy PIL"),
+    # bytes to Pillow image, within bounds
+    "detector/large_png.py": Room("", "PIL"),
+    "detector/decoding.py": Room("detector/large_png.py", "PIL"),
+    # frames to one picture
+    "detector/animation.py": Room("", "numpy"),
+    "detector/images.py": Room("detector/decoding.py detector/animation.py", "numpy PIL"),
     # which strings are allowed
     "detector/pattern.py": Room(),
     # detections to a string, for everybody
@@ -255,9 +260,9 @@ HOUSE = {
     "benchmarks/*.py": Room(
         "datagen/sample.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/kcaptcha.py datagen/mixture.py "
         "datagen/universal/sampler.py datagen/universal/cpu.py "
-        "datagen/text.py datagen/__main__.py detector/__init__.py detector/charset.py detector/images.py "
+        "datagen/text.py datagen/__main__.py detector/__init__.py detector/charset.py detector/decoding.py detector/images.py "
         "detector/reader.py",
-        "numpy PIL captcha ddddocr hydra omegaconf onnxruntime tqdm",
+        "numpy PIL captcha ddddocr hydra omegaconf onnxruntime tqdm atheris",
     ),
 }
 
@@ -265,6 +270,9 @@ HOUSE = {
 LIGHT_ROOMS = [
     "detector/records.py",
     "detector/charset.py",
+    "detector/large_png.py",
+    "detector/decoding.py",
+    "detector/animation.py",
     "detector/images.py",
     "detector/pattern.py",
     "detector/reading.py",

@@ -1,100 +1,87 @@
+import base64
 import io
+import random
 import struct
+import subprocess
+import sys
+import urllib.parse
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from image_files import (
+    BINARY_RGB,
+    FILES,
+    GREY,
+    GREY_RGB,
+    INK_ON_WHITE,
+    RGB,
+    ImageFile,
+    encoded,
+    ink_on_nothing,
+    palette_image,
+    photo,
+    picture,
+    png,
+    png_chunk,
+    turned,
+)
 from PIL import Image
 
-from detector.images import ImageError, boxes_to_image, load, network_width, to_network
+from benchmarks.fuzz_images import mend, mutate, seeds
+from detector import decoding, large_png
+from detector.decoding import WHOLE_PIXELS
+from detector.images import (
+    Frames,
+    ImageError,
+    boxes_to_image,
+    from_base64,
+    is_data_url,
+    load,
+    load_picture,
+    name_of,
+    network_width,
+    to_network,
+)
 
-SIZE = (40, 24)  # width, height
-
-
-def picture() -> Image.Image:
-    """Black on white with a red corner at the top left, so that turns and swapped channels show."""
-    image = Image.new("RGB", SIZE, "white")
-    image.paste("black", (16, 8, 24, 16))
-    image.paste("red", (0, 0, 8, 8))
-    return image
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def ink_on_nothing(colour: str) -> Image.Image:
-    image = Image.new("RGBA", SIZE, (0, 0, 0, 0))
-    image.paste(colour, (16, 8, 24, 16))
-    return image
+ROOT = Path(__file__).parent.parent
 
 
-def palette(transparent: bool) -> bytes:
-    image = picture().convert("P", palette=Image.Palette.ADAPTIVE)
-    return encoded(image, transparency=image.getpixel((12, 2))) if transparent else encoded(image)
+def data_url(data: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def palette_with_alpha_table() -> bytes:
-    image = picture().convert("P", palette=Image.Palette.ADAPTIVE)
-    return encoded(image, transparency=bytes([255] * 256))
+@pytest.mark.parametrize("file", FILES, ids=[file.name for file in FILES])
+def test_files_give_the_pixels_they_were_made_of(file: ImageFile) -> None:
+    image = load(file.make())
+    assert image.dtype == np.uint8
+    assert image.flags.c_contiguous
+    assert image.shape == file.expected.shape
+    assert np.abs(image.astype(int) - file.expected.astype(int)).max() <= file.slack
 
 
-def grey16() -> Image.Image:
-    return Image.fromarray((np.asarray(picture().convert("L")).astype(np.uint16)) * 257)
-
-
-def animation(kind: str) -> bytes:
-    later = [Image.new("RGB", SIZE, "blue")]
-    return encoded(picture(), kind, save_all=True, append_images=later, duration=50, lossless=True)
-
-
-def rotated() -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
-    return encoded(picture().transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, subsampling=0, exif=exif)
-
-
-RGB = np.asarray(picture())
-GREY = np.asarray(picture().convert("L"))
-GREY_RGB = np.repeat(GREY[..., None], 3, axis=2)
-BINARY_RGB = np.where(GREY_RGB > 127, 255, 0)
-INK_ON_WHITE = np.full((24, 40, 3), 255)
-INK_ON_WHITE[8:16, 16:24] = 0
+PNG = encoded(picture())
 
 READABLE: list[tuple[str, Callable[[], object], object, int]] = [
-    # name, source, what comes out, how far a value may be off
-    ("png", lambda: encoded(picture()), RGB, 0),
-    ("jpeg", lambda: encoded(picture(), "JPEG", quality=95, subsampling=0), RGB, 40),
-    ("webp", lambda: encoded(picture(), "WEBP", lossless=True), RGB, 0),
-    ("bmp", lambda: encoded(picture(), "BMP"), RGB, 0),
-    ("tiff", lambda: encoded(picture(), "TIFF"), RGB, 0),
-    ("ppm", lambda: encoded(picture(), "PPM"), RGB, 0),
-    ("gif", lambda: encoded(picture(), "GIF"), RGB, 0),
-    ("animated gif: first frame", lambda: animation("GIF"), RGB, 0),
-    ("animated png: first frame", lambda: animation("PNG"), RGB, 0),
-    ("animated webp: first frame", lambda: animation("WEBP"), RGB, 0),
-    ("palette", lambda: palette(False), RGB, 0),
-    ("palette, white transparent", lambda: palette(True), RGB, 0),
-    ("palette with an alpha table", palette_with_alpha_table, RGB, 0),
-    ("1 bit", lambda: encoded(picture().convert("1", dither=Image.Dither.NONE)), BINARY_RGB, 0),
-    ("8-bit grey", lambda: encoded(picture().convert("L")), GREY_RGB, 0),
-    ("grey with alpha", lambda: encoded(picture().convert("LA")), GREY_RGB, 0),
-    ("16-bit grey", lambda: encoded(grey16()), GREY_RGB, 0),
-    ("16-bit grey tiff", lambda: encoded(grey16(), "TIFF"), GREY_RGB, 0),
-    ("32-bit integer tiff", lambda: encoded(Image.fromarray(GREY.astype(np.int32)), "TIFF"), GREY_RGB, 0),
-    ("float tiff", lambda: encoded(Image.fromarray(GREY.astype(np.float32) / 255), "TIFF"), GREY_RGB, 0),
-    ("cmyk jpeg", lambda: encoded(picture().convert("CMYK"), "JPEG", quality=95), RGB, 40),
-    ("exif orientation", rotated, RGB, 60),
-    ("dark ink on nothing: onto white", lambda: encoded(ink_on_nothing("black")), INK_ON_WHITE, 0),
-    ("light ink on nothing: onto black", lambda: encoded(ink_on_nothing("white")), 255 - INK_ON_WHITE, 0),
-    ("nothing at all: white", lambda: encoded(Image.new("RGBA", SIZE, (0, 0, 0, 0))), np.full((24, 40, 3), 255), 0),
-    ("opaque alpha", lambda: encoded(picture().convert("RGBA")), RGB, 0),
+    # what it is, source, what comes out, how far a value may be off
+    ("data url", lambda: data_url(PNG), RGB, 0),
+    ("data url of another kind than it says", lambda: data_url(PNG, "image/jpeg"), RGB, 0),
+    ("data url that says nothing", lambda: data_url(PNG, ""), RGB, 0),
+    ("data url in capitals, with a parameter", lambda: data_url(PNG, "image/png;a=b").replace("data", "DATA"), RGB, 0),
+    ("data url, escaped", lambda: data_url(b"", "image/png") + urllib.parse.quote(data_url(PNG)[22:], ""), RGB, 0),
+    ("data url in lines", lambda: data_url(PNG)[:50] + "\r\n " + data_url(PNG)[50:] + "\n", RGB, 0),
     ("pillow image", picture, RGB, 0),
-    ("pillow palette image", lambda: picture().convert("P", palette=Image.Palette.ADAPTIVE), RGB, 0),
+    ("pillow palette image", palette_image, RGB, 0),
+    ("pillow image, turned", lambda: Image.open(io.BytesIO(turned("PNG", 6))), RGB, 0),
+    ("pillow image, premultiplied", lambda: picture().convert("RGBA").convert("RGBa"), RGB, 0),
+    ("pillow image, premultiplied grey", lambda: picture().convert("LA").convert("La"), GREY_RGB, 0),
+    ("pillow palette image with alpha", lambda: palette_image().convert("PA"), RGB, 0),
+    ("pillow floats", lambda: Image.fromarray(GREY.astype(np.float32) / 255), GREY_RGB, 0),
+    ("pillow hsv", lambda: picture().convert("HSV"), RGB, 0),
     ("uint8 rgb array", lambda: RGB, RGB, 0),
     ("array that is a view", lambda: RGB[:, ::-1], RGB[:, ::-1], 0),
     ("uint8 rgba array", lambda: np.asarray(ink_on_nothing("white")), 255 - INK_ON_WHITE, 0),
@@ -120,16 +107,28 @@ def test_readable(make: Callable[[], object], expected: np.ndarray, slack: int) 
 
 def png_of_size(width: int, height: int) -> bytes:
     """A few bytes that claim to be a large image."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b""))
 
 
-UNREADABLE = [
-    # name, source, what the message must say
+def of_size(kind: str, mode: str, size: tuple[int, int], **options: object) -> bytes:
+    return encoded(Image.new(mode, size), kind, **options)
+
+
+def icon(image: bytes) -> bytes:
+    """An icon that says it is of 16x16 and holds an image of any size."""
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(image), 22) + image
+
+
+def jpeg_with_scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan comes again and again."""
+    data = photo(progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * count + data[-2:]
+
+
+UNREADABLE: list[tuple[str, object, str]] = [
+    # name, source or what makes it, what the message must say
     ("no bytes", b"", "is empty"),
     ("text", b"<html>not found</html>", "no image of a known kind"),
     ("svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "convert it"),
@@ -137,10 +136,37 @@ UNREADABLE = [
     ("truncated png", encoded(picture())[:-40], "broken or cut off"),
     ("truncated jpeg", encoded(picture(), "JPEG")[:300], "broken or cut off"),
     ("only a header", encoded(picture())[:20], "broken|no image of a known kind"),
-    ("a little too large", png_of_size(4001, 4000), "more than 16 million pixels"),
-    ("Pillow would warn", png_of_size(10_000, 10_000), "more than 16 million pixels"),
-    ("Pillow would refuse", png_of_size(60_000, 60_000), "more than 16 million pixels"),
-    ("large array", np.zeros((4001, 4000), np.uint8), "more than 16 million pixels"),
+    ("a little too large", png_of_size(10_001, 10_000), "more than 100 million pixels"),
+    ("Pillow would refuse", png_of_size(60_000, 60_000), "more than 100 million pixels"),
+    ("too wide", png_of_size(65_536, 1), "wider or higher than 65,535 pixels"),
+    ("large bmp of colours", lambda: of_size("BMP", "RGB", (5001, 5000)), "takes more than 100 MB to decode"),
+    ("large png of 16 bits", lambda: of_size("PNG", "I;16", (4100, 4100)), "takes more than 100 MB to decode"),
+    ("large png of colours, cut off", lambda: of_size("PNG", "RGB", (5001, 5000))[:-99], "broken or cut off"),
+    ("large webp", lambda: of_size("WEBP", "RGB", (3000, 2000)), "takes more than 100 MB to decode"),
+    ("large packed tiff", lambda: of_size("TIFF", "L", (7100, 7100), compression="tiff_lzw"), "takes more than 100 MB"),
+    (
+        "large progressive jpeg",
+        lambda: of_size("JPEG", "RGB", (5000, 5000), progressive=True),
+        "takes more than 100 MB",
+    ),
+    ("jpeg that keeps the decoder busy", lambda: jpeg_with_scans(200), "scans, which no camera writes"),
+    (
+        "icon with a large png in it",
+        lambda: icon(of_size("PNG", "RGBA", (3000, 3000))),
+        "an icon of more than 256 pixels",
+    ),
+    (
+        "icon with a large bitmap in it",
+        lambda: icon(of_size("DIB", "RGB", (300, 900))),
+        "an icon of more than 256 pixels",
+    ),
+    ("large array", lambda: np.broadcast_to(np.uint8(0), (10_001, 10_000)), "more than 100 million pixels"),
+    ("closed pillow image", lambda: Image.open(io.BytesIO(PNG[:-40])), "the image given: is broken or cut off"),
+    ("svg as a data url", "data:image/svg+xml;utf8,<svg/>", "data-url-[0-9a-f]{16}: is a data URL without base64"),
+    ("data url of nothing", "data:image/png;base64,", "data-url-[0-9a-f]{16}: is empty"),
+    ("data url that is cut off", data_url(PNG)[:100], "data-url-[0-9a-f]{16}: is broken or cut off"),
+    ("data url of other characters", "data:image/png;base64,abc!", "data-url-[0-9a-f]{16}: is not base64"),
+    ("path beyond any length", "x" * 5000, "cannot be opened: File name too long"),
     ("array without rows", np.zeros((0, 40, 3), np.uint8), "no pixels"),
     ("array without columns", np.zeros((24, 0), np.uint8), "no pixels"),
     ("a vector", np.zeros(40, np.uint8), r"must be \[H, W\]"),
@@ -157,7 +183,7 @@ UNREADABLE = [
 @pytest.mark.parametrize(("source", "message"), [row[1:] for row in UNREADABLE], ids=[row[0] for row in UNREADABLE])
 def test_unreadable(source: object, message: str) -> None:
     with pytest.raises(ImageError, match=message):
-        load(source)
+        load(source() if callable(source) else source)
 
 
 def test_paths(tmp_path: Path) -> None:
@@ -177,20 +203,203 @@ def test_paths(tmp_path: Path) -> None:
             load(path)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "ICO"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        data_url(PNG),
+        base64.b64encode(PNG).decode(),
+        base64.urlsafe_b64encode(PNG).decode().rstrip("="),  # as in addresses
+        base64.encodebytes(PNG).decode(),  # in lines
+        "",  # nothing is the base64 of nothing
+    ],
+)
+def test_base64(text: str) -> None:
+    assert from_base64(text) == (PNG if text else b"")
+
+
+@pytest.mark.parametrize("text", ["captcha.png", "abcde", "ä" * 8, "a=bc"])
+def test_what_is_not_base64(text: str) -> None:
+    with pytest.raises(ImageError, match="the text given: is not base64"):
+        from_base64(text)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("data:image/png;base64,AAAA", True),
+        ("data:;base64,AAAA", True),
+        ("data:image/svg+xml,<svg/>", True),
+        ("data", False),
+        ("data:1.png", False),  # a file may be called so
+        ("./data:image/png;base64,AAAA", False),
+    ],
+)
+def test_data_urls_are_told_from_paths(source: str, expected: bool) -> None:
+    assert is_data_url(source) is expected
+
+
+def test_a_data_url_has_a_short_name_of_its_own() -> None:
+    first, second = data_url(PNG), data_url(PNG + b"more")
+    assert name_of(first) == name_of(first) != name_of(second)
+    assert len(name_of(first)) < 30
+    assert name_of("samples/1.png") == "samples/1.png"
+
+
+LARGE: list[tuple[str, str, tuple[int, int], dict[str, object], tuple[int, int]]] = [
+    # format, mode, size, options, height and width of the pixels
+    ("PNG", "L", (10_000, 10_000), {}, (2500, 2500)),
+    ("PNG", "1", (10_000, 10_000), {}, (2500, 2500)),
+    ("GIF", "P", (10_000, 10_000), {}, (2500, 2500)),
+    ("JPEG", "RGB", (10_000, 10_000), {}, (2500, 2500)),
+    ("JPEG", "L", (65_500, 1500), {}, (375, 16_375)),
+    ("JPEG", "RGB", (3300, 3000), {"progressive": True}, (1500, 1650)),
+    ("PNG", "RGBA", (5000, 5000), {}, (2500, 2500)),
+    ("PNG", "RGB", (10_000, 10_000), {}, (2500, 2500)),
+    ("PNG", "I;16", (4000, 4000), {}, (2000, 2000)),
+    ("BMP", "RGB", (5000, 5000), {}, (2500, 2500)),
+    ("WEBP", "RGBA", (2000, 2000), {}, (2000, 2000)),
+    ("TIFF", "L", (7000, 7000), {"compression": "tiff_lzw"}, (2334, 2334)),
+    ("PPM", "RGB", (5000, 5000), {}, (2500, 2500)),
+]
+
+MEASURE = """
+import sys
+from pathlib import Path
+from detector.images import load_picture
+pixels, image_hw = load_picture(sys.argv[1])
+peak = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
+print(*pixels.shape[:2], *image_hw, int(peak) // 1000)
+"""
+
+
+@pytest.mark.parametrize(("kind", "mode", "size", "options", "pixels_hw"), LARGE)
+def test_large_images_are_read_in_200_mb(
+    tmp_path: Path,
+    kind: str,
+    mode: str,
+    size: tuple[int, int],
+    options: dict[str, object],
+    pixels_hw: tuple[int, int],
+) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(of_size(kind, mode, size, **options))
+    command = [sys.executable, "-W", "error", "-c", MEASURE, str(path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    height, width, image_height, image_width, megabytes = map(int, result.stdout.split())
+    assert (height, width) == pixels_hw
+    assert (image_width, image_height) == size
+    assert megabytes < 200
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 65_535), (65_535, 1), (1, 200), (20_000, 20)])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM"])
+def test_extreme_shapes(kind: str, size: tuple[int, int]) -> None:
+    if kind == "JPEG":
+        size = min(size[0], 65_500), min(size[1], 65_500)  # as far as Pillow writes it
+    image = load(encoded(Image.new("RGB", size, "white"), kind))
+    assert image.shape == (size[1], size[0], 3)
+    assert image.min() == 255
+
+
+STRIPS = [
+    # a PNG of colours, whether it can be read in strips
+    (PNG, True),
+    (encoded(picture(), compress_level=0), True),
+    (encoded(ink_on_nothing("white")), True),
+    (turned("PNG", 6), True),
+    (encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 70, 4), np.uint8))), True),  # all filters
+    (PNG[:33] + png_chunk(b"IDAT", b"") + PNG[33:], True),
+    (png(RGB, interlaced=True), False),
+    (png(RGB.astype(np.uint16)), False),
+    (encoded(picture(), transparency=(255, 0, 0)), False),
+    (encoded(picture().convert("LA")), False),
+    # the header that counts is a second one
+    (PNG[:8] + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0)) + PNG[8:], False),
+]
+
+
+@pytest.mark.parametrize(("data", "divisible"), STRIPS)
+def test_png_in_strips(monkeypatch: pytest.MonkeyPatch, data: bytes, divisible: bool) -> None:
+    expected = load_picture(data)
+    monkeypatch.setattr(decoding, "MAX_DECODER_BYTES", 0)
+    monkeypatch.setattr(large_png, "_STRIP_PIXELS", 100)
+    if divisible:
+        pixels, image_hw = load_picture(data)
+        assert image_hw == expected.image_hw
+        assert (pixels == expected.pixels).all()
+    else:
+        with pytest.raises(ImageError, match="MB to decode"):
+            load(data)
+
+
+@pytest.mark.parametrize("shrink", [1, 2, 3, 7])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_png_in_strips_is_shrunk_as_pillow_does(monkeypatch: pytest.MonkeyPatch, mode: str, shrink: int) -> None:
+    monkeypatch.setattr(large_png, "_STRIP_PIXELS", 1000)
+    array = np.random.default_rng(0).integers(0, 256, (101, 53, len(mode)), np.uint8)
+    shrunk = large_png.read_shrunk(io.BytesIO(encoded(Image.fromarray(array))), shrink)
+    assert shrunk.mode == mode
+    assert (np.asarray(shrunk) == np.asarray(Image.fromarray(array).reduce(shrink))).all()
+
+
+SEEDS = seeds()
+
+
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")  # of Pillow, about what it could make of the damage
-def test_damage_is_an_image_error_or_nothing(kind: str) -> None:
-    rng = np.random.default_rng(0)
-    data = encoded(picture(), kind)
-    for _ in range(150):
-        damaged = np.frombuffer(data, np.uint8).copy()[: rng.integers(1, len(data) + 1)]
-        spots = rng.integers(min(len(damaged), 400), size=rng.integers(1, 9))
-        damaged[spots] = rng.integers(256, size=len(spots))
-        try:
-            image = load(damaged.tobytes())
-        except ImageError:
-            continue
-        assert image.ndim == 3
+@given(st.sampled_from(SEEDS), st.integers(0, 2**32 - 1), st.booleans(), st.sampled_from(["first", "combined"]))
+@settings(max_examples=400, deadline=None)
+def test_damaged_files_are_pixels_or_an_image_error(seed: bytes, number: int, mended: bool, frames: Frames) -> None:
+    """As `benchmarks/fuzz_images.py` damages them, which has more time."""
+    damaged = mutate(seed, SEEDS, random.Random(number))
+    try:
+        image = load(mend(damaged) if mended else damaged, frames)
+    except ImageError:
+        return
+    assert image.ndim == 3
+    assert image.size > 0
+
+
+def test_a_mended_png_is_the_same_and_has_its_checksums_right() -> None:
+    assert mend(PNG) == PNG
+    wrong = PNG[:29] + b"\0\0\0\0" + PNG[33:]
+    assert mend(wrong) == PNG
+    assert mend(b"no PNG") == b"no PNG"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16", "F"])
+def test_large_images_are_shrunk_to_their_mean(mode: str) -> None:
+    truth = np.random.default_rng(0).integers(3, 253, (1401, 2003)).astype(np.uint8)
+    checks = np.tile(np.array([[3, -3], [-3, 3]]), truth.shape)
+    grey = (np.kron(truth, np.ones((2, 2), np.uint8)) + checks)[:-1].astype(np.uint8)  # the last block is cut in half
+    numbers = {"I;16": grey.astype(np.uint16) * 257, "F": grey.astype(np.float32)}
+    image = Image.fromarray(numbers[mode]) if mode in numbers else Image.fromarray(grey).convert(mode)
+    pixels, image_hw = load_picture(image)
+    assert image_hw == grey.shape
+    assert grey.size > WHOLE_PIXELS
+    assert pixels.shape == (*truth.shape, 3)
+    assert (pixels == truth[..., None]).all()
+    assert (load(np.asarray(image)) == pixels).all()
+
+
+def test_what_is_transparent_is_judged_by_the_whole_of_a_large_image() -> None:
+    image = Image.new("RGBA", (4000, 3000))  # its upper rows alone would go onto white
+    image.paste("white", (0, 2900, 4000, 3000))
+    pixels = load(encoded(image))
+    assert pixels[:1450].max() == 0
+    assert pixels[1450:].min() == 255
+
+
+def test_a_turned_large_jpeg_has_the_size_it_is_seen_with() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.new("L", (4000, 3000), "white")
+    image.paste("black", (0, 0, 400, 300))
+    pixels, image_hw = load_picture(encoded(image, "JPEG", exif=exif))
+    assert image_hw == (4000, 3000)
+    assert pixels.shape == (2000, 1500, 3)
+    assert pixels[:190, 1360:].max() < 30  # top left has become top right
+    assert pixels[210:].min() > 225
 
 
 @pytest.mark.parametrize(

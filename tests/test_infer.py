@@ -1,3 +1,4 @@
+import base64
 import csv
 import io
 import json
@@ -13,6 +14,7 @@ from stand_in import bars, save_model
 
 import detector.answers
 import infer
+from detector.images import name_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -218,6 +220,66 @@ def test_draw(here: Path, model: str) -> None:
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
+def data_url(text: str) -> str:
+    stream = io.BytesIO()
+    Image.fromarray(bars(text)).save(stream, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def test_data_urls(here: Path, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given as a path or in a list; messages, tables and drawings call them by a short name."""
+    good, broken = data_url("3Ab"), data_url("12")[:120]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"9.png\n{broken}\n{good}\n".encode())))
+    assert run(model, good, "-", "--draw", "drawn") == 1
+    out, err = capsys.readouterr()
+    assert texts(out) == ["3Ab", "9", "", "3Ab"]
+    assert files(out) == [name_of(good), "9.png", name_of(broken), name_of(good)]
+    assert f"error: {name_of(broken)}: is broken or cut off" in err
+    assert max(map(len, (out + err).splitlines())) < 200
+    drawn = [f"{name_of(good)}.png", f"{name_of(good)}-2.png", "9.png"]
+    assert sorted(path.name for path in Path("drawn").iterdir()) == sorted(drawn)
+
+
+def save_turns(path: Path) -> None:
+    """An animation that shows 12345 one after the other."""
+    frames = [Image.fromarray(bars(" " * place + text + " " * (4 - place))) for place, text in enumerate("12345")]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+
+
+def test_frames(here: Path, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    save_turns(here / "turns.png")
+    assert run(model, "turns.png") == 0
+    assert run(model, "turns.png", "--frames", "combined", "--draw", "drawn") == 0
+    assert texts(capsys.readouterr().out) == ["1", "12345"]
+    picture = np.asarray(Image.open("drawn/turns.png"))
+    left_edges = (picture[10] == [220, 30, 30]).all(axis=1).nonzero()[0]
+    assert left_edges.min() < 20
+    assert left_edges.max() > picture.shape[1] - 20
+
+
+def test_drawing_of_a_large_picture_has_its_boxes_in_place(
+    here: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(bars("12345")).resize((6400, 2560), Image.Resampling.NEAREST).save("large.png")
+    assert run(model, "large.png", "--draw", "drawn", "--format", "jsonl") == 0
+    line = json.loads(capsys.readouterr().out)
+    assert line["text"] == "12345"
+    assert [character["box"] for character in line["characters"]] == [
+        [1280 * place, 0, 1280 * (place + 1), 2560] for place in range(5)
+    ]
+    picture = Image.open("drawn/large.png")
+    assert picture.size == (3200, 1280 + 40)  # shrunk, and the strip with the string
+    columns = (np.asarray(picture)[100] == [220, 30, 30]).all(axis=1).nonzero()[0]
+    assert {640 * round(column / 640) for column in columns.tolist()} == {0, 640, 1280, 1920, 2560, 3200}
+
+
+def test_drawing_of_a_high_picture_is_not_enlarged(here: Path, model: str) -> None:
+    Image.new("RGB", (1, 10_000)).save("high.png")
+    assert run(model, "high.png", "--draw", "drawn") == 0
+    with Image.open("drawn/high.png") as picture:
+        assert picture.height == 10_040
+
+
 def test_draw_never_overwrites_what_it_reads(here: Path, model: str) -> None:
     before = (here / "9.png").read_bytes()
     assert run(model, "9.png", "--draw", ".") == 0
@@ -235,6 +297,7 @@ def test_draw_never_overwrites_what_it_reads(here: Path, model: str) -> None:
         (["9.png", "--top-k", "0"], "top_k"),
         (["9.png", "--threads", "0"], "threads"),
         (["9.png", "--looks", "0"], "looks"),
+        (["9.png", "--frames", "last"], "invalid choice: 'last'"),
         (["9.png", "--min-confidence", "2"], "--min-confidence"),
         (["9.png", "--output", "no/such/folder/out.csv"], "no such folder"),
         (["9.png", "--weights", "nowhere"], "no weights at 'nowhere'"),

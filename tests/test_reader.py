@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import json
 import pickle
 import subprocess
@@ -70,6 +71,42 @@ def test_every_source_reads_the_same(model: Path, tmp_path: Path) -> None:
         assert reader.read(source) == expected
 
 
+def test_data_urls(model: Path) -> None:
+    reader = Reader(model)
+    url = f"data:image/png;base64,{base64.b64encode(png(bars('3Ab'))).decode()}"
+    assert reader.read(url).text == "3Ab"
+    good, broken = reader.read_batch([url, url[:100]])
+    assert isinstance(good, Reading)
+    assert isinstance(broken, ImageError)
+    assert len(str(broken)) < 150
+
+
+def turns(*texts: str) -> bytes:
+    """An animation of one picture after the other."""
+    frames = [Image.fromarray(bars(text)) for text in texts]
+    stream = BytesIO()
+    frames[0].save(stream, "PNG", save_all=True, append_images=frames[1:])
+    return stream.getvalue()
+
+
+def test_frames(model: Path) -> None:
+    animation = turns("1    ", " 2   ", "  3  ", "   4 ", "    5")
+    assert Reader(model).read(animation).text == "1"
+    combined = Reader(model, frames="combined")
+    reading = combined.read(animation)
+    assert reading.text == "12345"
+    assert [character.box for character in reading.characters] == [(32 * i, 0, 32 * i + 32, 64) for i in range(5)]
+    assert list(combined.read_batch([bars("12345"), animation])) == [combined.read(bars("12345")), reading]
+    assert pickle.loads(pickle.dumps(combined)).read(animation) == reading
+
+
+def test_boxes_of_a_large_image_are_in_its_own_pixels(model: Path) -> None:
+    image = Image.fromarray(bars("12345")).resize((6400, 2560), Image.Resampling.NEAREST)
+    reading = Reader(model).read(image)
+    assert reading.text == "12345"
+    assert np.allclose([c.box for c in reading.characters], [(1280 * i, 0, 1280 * (i + 1), 2560) for i in range(5)])
+
+
 def test_charset_takes_the_best_of_the_allowed(model: Path) -> None:
     # In the network's eyes a 9 may also be an A, and a J an a.
     assert Reader(model).read(bars("9J")).text == "9J"
@@ -116,6 +153,7 @@ def test_top_k(model: Path) -> None:
         ({"top_k": 0}, "top_k"),
         ({"case": "Lower"}, "case must be"),
         ({"looks": 0}, "looks"),
+        ({"frames": "last"}, "frames must be one of first, combined, not 'last'"),
     ],
 )
 def test_arguments_refused(model: Path, arguments: dict[str, object], message: str) -> None:
