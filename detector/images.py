@@ -207,4 +207,5 @@ def _check_size(width: int, height: int, name: str) -> None:
 
 
 def _too_large(name: str) -> ImageError:
-    return ImageError(f"{name}: has more than {MAX_PIXELS // 1_000_000} million pixels; cut out the captcha")
+    limit = min(MAX_PIXELS, Image.MAX_IMAGE_PIXELS or MAX_PIXELS)  # a program may set Pillow's own lower
+    return ImageError(f"{name}: has more than {limit / 1_000_000:g} million pixels; cut out the captcha")

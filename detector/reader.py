@@ -133,15 +133,48 @@ class Reader:
         top_k: int = 1,
         looks: int | None = None,
     ) -> None:
-        for name, number in (("threads", threads), ("looks", looks)):
-            if number is not None and number < 1:
-                raise ValueError(f"{name} must be at least 1, not {number}")
-        self._arguments = weights, charset, length, threads, case, top_k, looks
-        min_length, max_length = (0, None) if length is None else parse_length(length)
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, not {threads}")
+        self._opened = weights, threads
         self._session, self.settings = _open_weights(find_weights(weights), threads)
         self.charset = Charset(self.settings.charset)
+        self._set_options(charset, length, case, top_k, looks)
+
+    def with_options(
+        self,
+        charset: str | None = None,
+        length: int | str | tuple[int, int] | None = None,
+        case: Case = "keep",
+        top_k: int = 1,
+        looks: int | None = None,
+    ) -> Reader:
+        """A reader of the same network, which is not opened again, with other options.
+
+        Args:
+            charset: as for the class, like the rest; what is not given has its default, whatever it is here.
+            length: the number of characters.
+            case: how the answer is written.
+            top_k: how many strings a reading lists.
+            looks: how many times an image may be looked at.
+
+        Raises:
+            ValueError: as for the class.
+        """
+        other = object.__new__(type(self))  # `copy` would go through `__reduce__`, and open the weights
+        vars(other).update(vars(self))
+        other._set_options(charset, length, case, top_k, looks)
+        return other
+
+    def _set_options(
+        self, charset: str | None, length: int | str | tuple[int, int] | None, case: Case, top_k: int, looks: int | None
+    ) -> None:
+        if looks is not None and looks < 1:
+            raise ValueError(f"looks must be at least 1, not {looks}")
         if charset is not None:
             self.charset.mask(charset)  # raises where the network knows none of them
+        weights, threads = self._opened
+        self._arguments = weights, charset, length, threads, case, top_k, looks
+        min_length, max_length = (0, None) if length is None else parse_length(length)
         self.options = ReadingOptions(
             score_thresh=self.settings.score_thresh,
             overlap_thresh=self.settings.overlap_thresh,
