@@ -85,8 +85,8 @@ def _reading(settings: Settings, reader: Reader, pool: Pool) -> APIRouter:
     async def read(request: Request, options: Checked) -> Response:
         """Reads one image or many.
 
-        One image sent alone, as bytes or as `{"image": ...}`, is answered with an object; images of a form or a list, be
-        it of one, with an array in their order. `Accept: application/x-ndjson` asks for lines instead, as they come.
+        One image sent alone, as bytes or as `{"image": ...}`, is answered with an object; images of a form or a list,
+        be it of one, with an array in their order. `Accept: application/x-ndjson` asks for lines, as they come.
         """
         pictures, alone = await intake.pictures(request)
         return await _answer(request, pool, pictures, options, alone)
@@ -110,7 +110,9 @@ def _model(weights: Path, reader: Reader) -> APIRouter:
     card_file = weights.with_name("card.json")
     card = json.loads(card_file.read_text(encoding="utf-8")) if card_file.is_file() else None
     name = weights.parent.name if weights.name == "model.onnx" else weights.stem
-    content = Model(weights=name, charset=reader.charset.characters, looks=list(reader.settings.looks), card=card)
+    content = Model(
+        weights=name, charset=reader.charset.characters, looks=[list(look) for look in reader.settings.looks], card=card
+    )
 
     @router.get("/v1/model", responses=openapi.problems(401))
     async def model() -> Model:

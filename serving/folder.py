@@ -14,8 +14,8 @@ _NOT_THERE = "is no file in the allowed folder"  # the same for what is elsewher
 def read_picture(folder: Path, path: str, max_bytes: int) -> Picture:
     """Reads a file under a folder.
 
-    Links are followed as long as they end in the folder. The path, free of links by then, is opened step by step from the
-    folder without following any, so that one put there in the meantime leads nowhere.
+    Links are followed as long as they end in the folder. The path, free of links by then, is opened step by step from
+    the folder without following any, so that one put there in the meantime leads nowhere.
 
     Args:
         folder: what lies in it may be read, at any depth.

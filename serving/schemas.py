@@ -92,14 +92,18 @@ class Paths(BaseModel):
     ]
 
 
+# Pairs as lists: not every tool understands the schema of a tuple.
+StringAndShare = Annotated[list[str | float], Field(min_length=2, max_length=2)]
+
+
 class Character(BaseModel):
     """A character that was read."""
 
     char: str
     score: Annotated[float, Field(description="probability in [0, 1]")]
-    box: Annotated[tuple[float, float, float, float], Field(description="x1, y1, x2, y2 in pixels of the image")]
+    box: Annotated[list[float], Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels of the image")]
     alternatives: Annotated[
-        list[tuple[str, float]], Field(description="other characters for this place with their probabilities")
+        list[StringAndShare], Field(description="other characters for this place with their probabilities")
     ]
 
 
@@ -110,7 +114,7 @@ class Record(BaseModel):
     text: str
     confidence: Annotated[float, Field(description="probability in [0, 1] that the whole text is right")]
     characters: list[Character]
-    readings: Annotated[list[tuple[str, float]], Field(description="the most probable strings, best first")]
+    readings: Annotated[list[StringAndShare], Field(description="the most probable strings, best first")]
     error: Annotated[str | None, Field(description="why the image could not be read")]
 
 
@@ -119,7 +123,7 @@ class Model(BaseModel):
 
     weights: str
     charset: str
-    looks: Annotated[list[tuple[int, float]], Field(description="height and stretch of each look at an image")]
+    looks: Annotated[list[list[float]], Field(description="height and stretch of each look at an image")]
     card: Annotated[dict[str, object] | None, Field(description="how they were trained and how well they read")]
 
 
