@@ -24,7 +24,7 @@ from serving.metrics import Metrics, Observer
 from serving.options import Options
 from serving.pool import Answer, Picture, Pool, QueueFull
 from serving.problems import Problem, install
-from serving.schemas import Model, Paths, ReadingQuery
+from serving.schemas import Model, ReadingQuery
 from serving.settings import Settings
 
 STATIC = Path(__file__).parent / "static"
@@ -96,8 +96,7 @@ def _reading(settings: Settings, reader: Reader, pool: Pool) -> APIRouter:
         """Reads files in the folder that the operator allowed."""
         if settings.allow_folder is None:
             raise Problem(403, "paths-off", "no folder is allowed: start the service with --allow-folder DIR")
-        paths = (await intake.json(request, Paths)).paths
-        intake.check_count(len(paths))
+        paths = await intake.paths(request)
         folder, limit = settings.allow_folder, settings.max_body
         pictures = await asyncio.to_thread(lambda: [read_picture(folder, path, limit) for path in paths])
         return await _answer(request, pool, pictures, options, alone=False)

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import binascii
-from collections.abc import AsyncIterator
-from typing import TypeVar
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+import anyio
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from serving.pool import Picture
-from serving.problems import Problem, describe
-from serving.schemas import EncodedImages, OneEncodedImage
+from serving.problems import Problem
 from serving.settings import Settings
 
 UNNAMED = "-"  # the file of an image that came without a name, as of standard input
-
-T = TypeVar("T", bound=BaseModel)
-
-_JSON_IMAGES: TypeAdapter[OneEncodedImage | EncodedImages] = TypeAdapter(OneEncodedImage | EncodedImages)
 
 
 class Intake:
@@ -63,21 +58,20 @@ class Intake:
             raise Problem(422, "no-image", "the request holds no image")
         return pictures, alone
 
-    async def json(self, request: Request, model: type[T]) -> T:
-        """The body of a request, as JSON of some form.
+    async def paths(self, request: Request) -> list[str]:
+        """The paths that a request names, at least one.
 
         Raises:
-            Problem: if it is not.
+            Problem: if it names none, or the body is broken, too large or too slow.
             ClientDisconnect: if the client leaves.
         """
         if parse_options_header(request.headers.get("content-type"))[0] != b"application/json":
             raise Problem(415, "unsupported-media-type", "send application/json")
-        try:
-            return model.model_validate_json(await self._body(request))
-        except ValidationError as error:
-            raise _invalid(error) from error
+        content = _fields(_parsed(await self._body(request)), "the body", required="paths")
+        paths = self._list(content["paths"], "paths")
+        return [_text(path, f"paths.{place}") for place, path in enumerate(paths)]
 
-    def check_count(self, count: int) -> None:
+    def _check_count(self, count: int) -> None:
         """Refuses too many images.
 
         Raises:
@@ -93,8 +87,9 @@ class Intake:
             raise queue_full()
         self._arriving += 1
         try:
-            return await asyncio.wait_for(self._receive(request), self._settings.time_limit)
-        except asyncio.TimeoutError as error:
+            with anyio.fail_after(self._settings.time_limit):
+                return await self._receive(request)
+        except TimeoutError as error:
             message = f"the body did not arrive within {self._settings.time_limit:g} s"
             raise Problem(408, "too-slow", message, {"Connection": "close"}) from error
         finally:
@@ -116,7 +111,7 @@ class Intake:
     def _parts(self, body: bytes, boundary: bytes) -> list[Picture]:
         if not boundary:
             raise Problem(400, "broken-body", "the Content-Type of multipart/form-data lacks its boundary")
-        form = _Form(self)
+        form = _Form(self._check_count)
         try:
             parser = MultipartParser(boundary, form.callbacks())  # type: ignore[arg-type]
             parser.write(body)
@@ -128,27 +123,29 @@ class Intake:
         return form.pictures
 
     def _decoded(self, body: bytes) -> tuple[list[Picture], bool]:
-        try:
-            images = _JSON_IMAGES.validate_json(body)
-        except ValidationError as error:
-            raise _invalid(error) from error
-        if isinstance(images, OneEncodedImage):
-            return [Picture(UNNAMED, _decode(images.image, "image"))], True
-        self.check_count(len(images.images))
-        return [
-            Picture(image.file, _decode(image.image, f"images.{place}")) for place, image in enumerate(images.images)
-        ], False
+        content = _parsed(body)
+        if isinstance(content, dict) and "images" not in content:
+            image = _fields(content, "the body", required="image")["image"]
+            return [Picture(UNNAMED, _base64(image, "image"))], True
+        images = self._list(_fields(content, "the body", required="images")["images"], "images")
+        return [_picture(image, f"images.{place}") for place, image in enumerate(images)], False
+
+    def _list(self, value: Any, place: str) -> list[Any]:
+        if not isinstance(value, list) or not value:
+            raise _broken_json(f"{place}: must be a list of at least one")
+        self._check_count(len(value))
+        return value
 
 
 class _Form:
     """Collects the files of a multipart body.
 
     Args:
-        intake: knows how many there may be.
+        check_count: refuses too many.
     """
 
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
+    def __init__(self, check_count: Callable[[int], None]) -> None:
+        self._check_count = check_count
         self._header = self._value = self._disposition = b""
         self._file = ""
         self._content = bytearray()
@@ -169,7 +166,7 @@ class _Form:
         }
 
     def _begin(self) -> None:
-        self._intake.check_count(len(self.pictures) + 1)
+        self._check_count(len(self.pictures) + 1)
         self._header = self._value = self._disposition = b""
         self._content = bytearray()
 
@@ -208,21 +205,51 @@ def queue_full() -> Problem:
     return Problem(429, "queue-full", "too much is waiting already: try again", {"Retry-After": "1"})
 
 
-def _decode(text: str, place: str) -> bytes:
-    """Base64, alone or as a data URL."""
-    head, comma, rest = text.partition(",")
+# Checked by hand: pydantic collects an error for every item of a list or an object, and a few megabytes of wrong ones
+# take gigabytes then.
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:  # nested too deeply
+        raise _broken_json(f"the body is no JSON: {error}") from error
+
+
+def _fields(value: Any, place: str, required: str, optional: str = "") -> dict[str, Any]:
+    """An object that has one field for certain, perhaps another, and no more."""
+    if not isinstance(value, dict) or required not in value or not value.keys() <= {required, optional}:
+        raise _broken_json(f"{place}: must be an object with {required!r}" + (f" and {optional!r}" if optional else ""))
+    return value
+
+
+def _text(value: Any, place: str) -> str:
+    """A string that can be written: JSON may hold halves of surrogate pairs."""
+    if isinstance(value, str):
+        with contextlib.suppress(UnicodeEncodeError):
+            value.encode()
+            return value
+    raise _broken_json(f"{place}: must be a string")
+
+
+def _picture(value: Any, place: str) -> Picture:
+    fields = _fields(value, place, required="image", optional="file")
+    return Picture(_text(fields.get("file", UNNAMED), place), _base64(fields["image"], place))
+
+
+def _base64(value: Any, place: str) -> bytes:
+    """The bytes of base64, alone or as a data URL."""
+    head, comma, rest = _text(value, place).partition(",")
     if comma and not (head.startswith("data:") and head.endswith(";base64")):
-        raise Problem(422, "broken-body", f"{place}: is neither base64 nor a data URL with base64")
+        raise _broken_json(f"{place}: is neither base64 nor a data URL with base64")
     try:
         return base64.b64decode("".join((rest if comma else head).split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise Problem(422, "broken-body", f"{place}: is not base64: {error}") from error
+    except ValueError as error:
+        raise _broken_json(f"{place}: is not base64: {error}") from error
 
 
-def _invalid(error: ValidationError) -> Problem:
-    return Problem(
-        422, "broken-body", f"the body does not have the form that /openapi.json shows: {describe(error.errors())}"
-    )
+def _broken_json(detail: str) -> Problem:
+    return Problem(422, "broken-body", f"{detail}; /openapi.json shows the forms")
 
 
 def _too_large(limit: int) -> Problem:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -47,11 +46,6 @@ class Problem(Exception):
         return JSONResponse(content, self.status, headers=self.headers, media_type=MEDIA_TYPE)
 
 
-def describe(errors: Any) -> str:
-    """The errors of pydantic in one line."""
-    return "; ".join(f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}" for error in errors)
-
-
 def install(app: FastAPI) -> None:
     """Lets the app answer every error as a problem."""
 
@@ -61,7 +55,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return Problem(422, "invalid-option", describe(error.errors())).response()
+        details = [f"{'.'.join(map(str, found['loc'][1:]))}: {found['msg']}" for found in error.errors()]
+        return Problem(422, "invalid-option", "; ".join(details)).response()
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> Response:

@@ -1,4 +1,4 @@
-"""The forms of bodies and answers, for checking and for the OpenAPI document."""
+"""The options of a request, and the forms of bodies and answers for the OpenAPI document."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from detector.images import MAX_PIXELS
+
 MEGABYTE = 1_000_000
 
 
@@ -30,10 +32,10 @@ class Settings:
 
     weights: str = "default"
     workers: int = os.cpu_count() or 1
-    queue: int = 256
-    max_body: int = 16 * MEGABYTE
+    queue: int = 128
+    max_body: int = 8 * MEGABYTE
     max_files: int = 64
-    max_pixels: int = 16_000_000
+    max_pixels: int = MAX_PIXELS
     time_limit: float = 20.0
     allow_folder: Path | None = None
     api_keys: tuple[str, ...] = ()
@@ -42,6 +44,8 @@ class Settings:
         for name in ("workers", "queue", "max_body", "max_files", "max_pixels", "time_limit"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        if self.max_pixels > MAX_PIXELS:
+            raise ValueError(f"max_pixels must be at most {MAX_PIXELS}, not {self.max_pixels}")
         if self.max_files > self.queue:
             raise ValueError(
                 f"a request of max_files={self.max_files} images would never find room in a queue of {self.queue}: "

@@ -146,7 +146,7 @@ HOUSE = {
     ),
     # --- the service
     "serving/__init__.py": Room(),
-    "serving/settings.py": Room(),
+    "serving/settings.py": Room("detector/images.py"),
     # the form of every error
     "serving/problems.py": Room("", "fastapi starlette"),
     "serving/metrics.py": Room("", "prometheus_client starlette"),
@@ -163,8 +163,7 @@ HOUSE = {
     "serving/schemas.py": Room("detector/reader.py serving/options.py", "pydantic"),
     # from bodies to images
     "serving/intake.py": Room(
-        "serving/pool.py serving/problems.py serving/schemas.py serving/settings.py",
-        "pydantic python_multipart starlette",
+        "serving/pool.py serving/problems.py serving/settings.py", "anyio python_multipart starlette"
     ),
     "serving/openapi.py": Room("serving/problems.py serving/schemas.py"),
     # composition root

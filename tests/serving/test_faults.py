@@ -165,7 +165,7 @@ def test_broken_images_of_every_kind_harm_no_worker(service: Service) -> None:
 
 
 def test_requests_made_up_from_the_openapi_document(model: str, folder: Path) -> None:
-    """Good and malformed ones; `benchmarks/serving.py` sends more. Every answer is one that the document promises."""
+    """Good and malformed ones; `benchmarks/service.py` sends more. Every answer is one that the document promises."""
     with Service("--weights", model, "--workers", "1", "--allow-folder", str(folder)) as service:
         # That a string of the right form is base64 of an image, a schema cannot tell.
         options = ["--exclude-checks", "positive_data_acceptance", "--generation-database", "none", "--seed", "1"]

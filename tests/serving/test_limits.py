@@ -54,6 +54,20 @@ def test_too_many_files(strict: Service) -> None:
     problem(strict.client.post("/v1/read", json=many), 413, "too-many-images")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{" + b",".join(b'"%x":1' % number for number in range(700_000)) + b"}",
+        b'{"images":[' + b"1," * 3_500_000 + b"1]}",
+        b'{"images":' * 700_000,
+    ],
+)
+def test_json_with_millions_of_errors_is_refused_at_once(client: httpx.Client, body: bytes) -> None:
+    response = client.post("/v1/read", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code in (413, 422)
+    assert len(response.content) < 1000
+
+
 def test_a_full_queue_is_told_at_once_and_nothing_accepted_is_lost(strict: Service) -> None:
     strict.send(signal.SIGSTOP)
     with ThreadPoolExecutor(4) as pool:
@@ -184,6 +198,7 @@ def test_paths_are_off_unless_configured(client: httpx.Client) -> None:
         ({"time_limit": 0.0}, "time_limit"),
         ({"time_limit": float("nan")}, "time_limit"),
         ({"max_files": 300}, "never find room"),
+        ({"max_pixels": 16_000_001}, "at most 16000000"),
         ({"allow_folder": Path("/no/such/folder")}, "is no folder"),
         ({"api_keys": ("short",)}, "16 ASCII characters"),
     ],

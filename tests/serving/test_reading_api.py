@@ -143,6 +143,11 @@ PART = b'--x\r\nContent-Disposition: form-data; name="a"; filename="a.png"\r\n\r
         (JSON, b'{"image": "data:image/png,abc"}', 422, "broken-body"),  # not base64 either
         (JSON, b'{"image": "http://example.org/a.png,AA"}', 422, "broken-body"),  # nothing is fetched
         (JSON, b'{"image": "YQ==", "length": 4}', 422, "broken-body"),  # an option in the wrong place
+        (JSON, b'{"images": [{"file": 1, "image": "YQ=="}]}', 422, "broken-body"),
+        (JSON, b'{"images": [{"file": "\\ud800", "image": "YQ=="}]}', 422, "broken-body"),  # half a surrogate pair
+        (JSON, b'{"images": [{"file": "a"}]}', 422, "broken-body"),
+        (JSON, b"1" * 5000, 422, "broken-body"),  # more digits than Python takes
+        (JSON, b"\xff", 422, "broken-body"),  # no UTF-8
         (JSON, b'{"image": "YQ=="}', 422, "unreadable-image"),
         (JSON, b"[" * 100_000, 422, "broken-body"),  # deeply nested
     ],

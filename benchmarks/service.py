@@ -1,12 +1,13 @@
-"""How fast the service is, and what it withstands: `python benchmarks/serving.py`.
+"""How fast the service is, and what it withstands: `python benchmarks/service.py`.
 
-Starts `python -m serving` on this machine, with a worker a core, and sends it PNG files of 160x60 drawn by the `captcha`
-package:
+Starts `python -m serving` on this machine, with a worker a core, and sends it PNG files of 160x60 drawn by the
+`captcha` package:
 
 - one client, in short turns with `Reader.read` of the same images in this process: what the service adds to a reading;
 - 1, 8 and 64 clients of wrk (Debian's package `wrk`), which must be installed: requests per second and latency. Beside
   them the images per second of as many processes with a `Reader` each and nothing between, before and after;
-- 10,000 requests of 8 clients: memory of all processes, before and after;
+- 10,000 requests of 8 clients: memory of all processes, before and after, and the processor time of a request, which
+  depends less than the clock on what else the machine does: in the service, in its workers, and of `Reader.read`;
 - requests made up by schemathesis from the OpenAPI document, good and malformed: every answer must be one that it
   promises.
 """
@@ -83,7 +84,7 @@ def main() -> None:
             figures[f"share_of_direct_{clients}"] = (
                 figures[f"requests_per_s_{clients}"] / figures["direct_images_per_s"]
             )
-        figures |= memory(images, port, path, process.pid, args.requests)
+        figures |= many(images, port, path, process.pid, args.requests)
         figures["made_up_requests"] = made_up(port, args.made_up)
     print(json.dumps({name: round(value, 3) for name, value in figures.items()}, indent=2))
 
@@ -117,10 +118,13 @@ def one_client(images: list[bytes], reader: Reader, port: int, path: str, args: 
     """Median milliseconds of `Reader.read` and of a request, and the median of the differences between turns."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
     direct_times, served_times, differences = [], [], []
+    cpu = 0.0
     for turn in range(args.turns):
         chosen = [images[(turn * TURN + place) % len(images)] for place in range(TURN)]
         reader.read(chosen[0])  # brings the network back into the caches
+        start = time.process_time()
         direct_turn = [timed(reader.read, image) for image in chosen]
+        cpu += time.process_time() - start
         request(connection, path, chosen[0])
         served_turn = [timed(request, connection, path, image) for image in chosen]
         direct_times += direct_turn
@@ -128,6 +132,7 @@ def one_client(images: list[bytes], reader: Reader, port: int, path: str, args: 
         differences.append(statistics.median(served_turn) - statistics.median(direct_turn))
     return {
         "reader_ms": 1e3 * statistics.median(direct_times),
+        "reader_cpu_ms": 1e3 * cpu / len(direct_times),
         "request_ms": 1e3 * statistics.median(served_times),
         "overhead_ms": 1e3 * statistics.median(differences),
     }
@@ -178,7 +183,7 @@ def loads(images: list[bytes], port: int, path: str, seconds: int) -> dict[str, 
         script = Path(folder) / "post.lua"
         script.write_text(SCRIPT % (len(images) - 1, folder, path))
         for clients in CLIENTS:
-            command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", f"-s{script}"]
+            command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "--timeout", "30s", f"-s{script}"]
             command.append(f"http://127.0.0.1:{port}")
             report = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             if "Non-2xx" in report or "Socket errors" in report:
@@ -198,24 +203,41 @@ def found(pattern: str, report: str) -> tuple[str, ...]:
     return match.groups()
 
 
-def memory(images: list[bytes], port: int, path: str, pid: int, requests: int) -> dict[str, float]:
-    """Megabytes of the service and its workers before and after many requests, on 8 connections."""
+def many(images: list[bytes], port: int, path: str, pid: int, requests: int) -> dict[str, float]:
+    """Memory before and after many requests on 8 connections, and processor time of one."""
 
     def client(count: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port)
         for number in range(count):
             request(connection, path, images[number % len(images)])
 
-    before = resident(pid)
+    processes = family(pid)
+    before, started = sum(map(resident, processes)), [cpu_seconds(process) for process in processes]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(client, [requests // 8] * 8))
-    return {"memory_before_mb": before, f"memory_after_{requests}_mb": resident(pid)}
+    own, *workers = [cpu_seconds(process) - start for process, start in zip(processes, started, strict=True)]
+    return {
+        "service_cpu_ms": 1e3 * own / requests,
+        "workers_cpu_ms": 1e3 * sum(workers) / requests,
+        "memory_before_mb": before,
+        f"memory_after_{requests}_mb": sum(map(resident, processes)),
+    }
+
+
+def family(pid: int) -> list[int]:
+    """A process and its children."""
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 
 def resident(pid: int) -> float:
-    """Megabytes of memory of a process and its children."""
-    report = subprocess.run(["ps", "-o", "rss=", "-p", str(pid), "--ppid", str(pid)], capture_output=True, text=True)
-    return sum(map(int, report.stdout.split())) * 1024 / 1e6
+    """Megabytes of memory of a process."""
+    return int(found(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0]) * 1024 / 1e6
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()  # proc(5), from the third on
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def made_up(port: int, per_address: int) -> int:
