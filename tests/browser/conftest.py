@@ -3,7 +3,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from running import Service
 from stand_in import save_model
 
@@ -36,6 +36,7 @@ def browser() -> Iterator[Browser]:
         pytest.fail(
             f"no browser at {CHROMIUM}: `apt-get install chromium`, or say where it is in the variable CHROMIUM"
         )
+    expect.set_options(timeout=20_000)  # a busy machine is slow
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
