@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=60, help="turns of one client")
     parser.add_argument("--seconds", type=int, default=10, help="of each load")
     parser.add_argument("--requests", type=int, default=10_000, help="between the measurements of memory")
-    parser.add_argument("--made-up", type=int, default=250, help="requests made up for each address, at most")
+    parser.add_argument("--made-up", type=int, default=400, help="requests made up for each address, at most")
     args = parser.parse_args()
     if not shutil.which("wrk"):
         parser.error("wrk is missing: install it, `apt-get install wrk` on Debian")

@@ -33,6 +33,10 @@ class QueueFull(RuntimeError):
     """There is no room for so many images now."""
 
 
+class WorkerEnded(RuntimeError):
+    """A worker ended in the place of an answer."""
+
+
 class Picture(NamedTuple):
     """An image file as it came: its name and its bytes, or why there are none."""
 
@@ -177,25 +181,34 @@ class Pool:
 
     async def _feed(self, process: asyncio.subprocess.Process) -> None:
         """Gives a worker one image after the other, until it ends."""
-        while True:
-            job = await self._jobs.get()
-            if job.answer.done():  # nobody waits any more
-                continue
-            start = asyncio.get_running_loop().time()
-            timer = asyncio.get_running_loop().call_later(self._time_limit, _kill, process)
-            line = b""
-            try:
-                line = await _exchange(process, job.message)
-            finally:
-                timer.cancel()
-                duration = asyncio.get_running_loop().time() - start
-                if line:
-                    self._metrics.reading.observe(duration)
-                    _settle(job, Answer(json.loads(line)))
-                else:
-                    self._lost(job, duration)
-            if not line:
-                return
+        try:
+            while True:
+                job = await self._jobs.get()
+                if not job.answer.done():  # else nobody waits any more
+                    await self._read(process, job)
+        except WorkerEnded:
+            pass
+        finally:
+            _kill(process)
+
+    async def _read(self, process: asyncio.subprocess.Process, job: _Job) -> None:
+        """Has an image read by a worker.
+
+        Raises:
+            WorkerEnded: if that ended the worker.
+        """
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        timer = loop.call_later(self._time_limit, _kill, process)
+        record = None
+        try:
+            record = await _exchange(process, job.message)
+        finally:
+            timer.cancel()
+            if record is None:
+                self._lost(job, loop.time() - start)
+        self._metrics.reading.observe(loop.time() - start)
+        _settle(job, Answer(record))
 
     def _lost(self, job: _Job, duration: float) -> None:
         """What becomes of the image of a worker that ended."""
@@ -209,17 +222,21 @@ class Pool:
             _settle(job, Answer(_unread(job.file, "brought the reader down").record, failed=True))
 
 
-async def _exchange(process: asyncio.subprocess.Process, message: bytes) -> bytes:
-    """A worker's answer; empty if it ended."""
+async def _exchange(process: asyncio.subprocess.Process, message: bytes) -> dict[str, Any]:
+    """A worker's answer.
+
+    Raises:
+        WorkerEnded: if it ended instead.
+    """
     assert process.stdin is not None
     assert process.stdout is not None
     try:
         process.stdin.write(message)
         await process.stdin.drain()
-        line = await process.stdout.readline()
-    except ConnectionError:
-        return b""
-    return line if line.endswith(b"\n") else b""
+        record: dict[str, Any] = json.loads(await process.stdout.readline())
+    except (ConnectionError, ValueError) as error:  # no line, or the beginning of one
+        raise WorkerEnded from error
+    return record
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

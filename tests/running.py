@@ -73,7 +73,7 @@ class Service:
             raise RuntimeError(f"the service did not start: {''.join(self.log)}")
         self._drain = threading.Thread(target=self.log.extend, args=(self._process.stderr,))
         self._drain.start()
-        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self.client = httpx.Client(base_url=self.url, timeout=120, trust_env=False)
 
     def __enter__(self) -> Service:
         return self
@@ -87,7 +87,7 @@ class Service:
 
     def wait(self) -> int:
         """Waits for its end and returns its exit status."""
-        status = self._process.wait(timeout=30)
+        status = self._process.wait(timeout=120)
         self._drain.join()
         if self._process.stderr is not None:
             self._process.stderr.close()
@@ -100,7 +100,7 @@ class Service:
     def connect(self) -> socket.socket:
         """A connection without any client in between."""
         host, port = self.url.removeprefix("http://").split(":")
-        return socket.create_connection((host, int(port)), timeout=20)
+        return socket.create_connection((host, int(port)), timeout=90)
 
     def accepts(self) -> bool:
         """Whether it takes new connections."""
@@ -128,7 +128,7 @@ class Service:
 
     def await_metric(self, name: str, value: float) -> None:
         """Waits until a metric has a value."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while (found := self.metric(name)) != value:
             assert time.monotonic() < deadline, f"{name} is {found}, not {value}"
             time.sleep(0.02)
