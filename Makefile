@@ -11,7 +11,7 @@ COUNT ?= 200
 FAMILIES := imagecaptcha imagecaptcha_digits4 imagecaptcha_upper4 \
 	kcaptcha kcaptcha_generator kcaptcha_gnuboard kcaptcha_original
 
-.PHONY: demo test check bench data clean
+.PHONY: demo test test-browser check serve bench data clean
 .DELETE_ON_ERROR:
 
 demo: $(LIGHT)/.installed  ## read sample captchas; the boxes are drawn into build/demo
@@ -19,6 +19,12 @@ demo: $(LIGHT)/.installed  ## read sample captchas; the boxes are drawn into bui
 
 test: $(VENV)/.installed-dev  ## run the tests
 	$(VENV)/bin/python -m pytest
+
+test-browser: $(VENV)/.installed-dev  ## run the tests of the page in chromium
+	$(VENV)/bin/python -m pytest tests/browser/test_*.py
+
+serve: $(VENV)/.installed-dev  ## start the service with its page
+	$(VENV)/bin/python -m serving
 
 check: $(VENV)/.installed-dev  ## format, lint and types
 	$(VENV)/bin/python -m ruff format --check .
@@ -47,9 +53,9 @@ $(LIGHT)/.installed: pyproject.toml constraints.txt | $(LIGHT)/bin/python
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,scale,dev]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,scale,serve,dev]'
 	touch $@
 
 $(VENV)/.installed-peers: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,scale,dev,peers]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,scale,serve,dev,peers]'
 	touch $@

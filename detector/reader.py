@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import onnxruntime as ort
@@ -100,6 +100,19 @@ class NetworkSettings:
             raise WeightsError(f"its metadata is damaged ({error}): export it again") from error
 
 
+class _Choices(NamedTuple):
+    """The options of a `Reader` that need no other network."""
+
+    charset: str | None
+    length: int | str | tuple[int, int] | None
+    case: Case
+    prefer: str | None
+    pattern: str | None
+    top_k: int
+    looks: int | None
+    frames: Frames
+
+
 class Reader:
     """Reads captcha images. One reader may serve any number of threads, and can be pickled for other processes.
 
@@ -144,38 +157,70 @@ class Reader:
         looks: int | None = None,
         frames: Frames = "first",
     ) -> None:
-        for name, number in (("threads", threads), ("looks", looks)):
-            if number is not None and number < 1:
-                raise ValueError(f"{name} must be at least 1, not {number}")
-        if frames not in get_args(Frames):
-            raise ValueError(f"frames must be one of {', '.join(get_args(Frames))}, not {frames!r}")
-        self._reopen = partial(
-            type(self), weights, charset, length, threads, case=case, prefer=prefer, pattern=pattern, top_k=top_k,
-            looks=looks, frames=frames,
-        )  # fmt: skip
-        min_length, max_length = (0, None) if length is None else parse_length(length)
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, not {threads}")
+        self._reopen = partial(type(self), weights, threads=threads)
+        self._threads = threads or os.cpu_count() or 1
         self._session, self.settings = _open_weights(find_weights(weights), threads)
         self.charset = Charset(self.settings.charset)
+        self._choose(_Choices(charset, length, case, prefer, pattern, top_k, looks, frames))
+
+    def with_options(
+        self,
+        *,
+        charset: str | None = None,
+        length: int | str | tuple[int, int] | None = None,
+        case: Case = "keep",
+        prefer: str | None = None,
+        pattern: str | None = None,
+        top_k: int = 1,
+        looks: int | None = None,
+        frames: Frames = "first",
+    ) -> Reader:
+        """A reader of the same network, which is not opened again, with other options.
+
+        Args:
+            charset: as for the class, like the rest; what is not given has its default, whatever it is here.
+            length: the number of characters.
+            case: how the answer is written.
+            prefer: what is written for look-alikes.
+            pattern: a mask or a regular expression.
+            top_k: how many strings a reading lists.
+            looks: how many times an image may be looked at.
+            frames: what is read of an animation.
+
+        Raises:
+            ValueError: as for the class.
+        """
+        other = object.__new__(type(self))  # `copy` would go through `__reduce__`, and open the weights
+        vars(other).update(vars(self))
+        other._choose(_Choices(charset, length, case, prefer, pattern, top_k, looks, frames))
+        return other
+
+    def _choose(self, choices: _Choices) -> None:
+        if choices.looks is not None and choices.looks < 1:
+            raise ValueError(f"looks must be at least 1, not {choices.looks}")
+        if choices.frames not in get_args(Frames):
+            raise ValueError(f"frames must be one of {', '.join(get_args(Frames))}, not {choices.frames!r}")
+        min_length, max_length = (0, None) if choices.length is None else parse_length(choices.length)
         self.options = ReadingOptions(
             score_thresh=self.settings.score_thresh,
             overlap_thresh=self.settings.overlap_thresh,
-            allowed=charset,
-            case=case,
-            prefer=prefer,
-            pattern=pattern,
+            allowed=choices.charset,
+            case=choices.case,
+            prefer=choices.prefer,
+            pattern=choices.pattern,
             min_length=min_length,
             max_length=max_length,
-            top_k=top_k,
+            top_k=choices.top_k,
         )
         constraint(self.charset.characters, self.options)  # raises where nothing is allowed
-        self._compared = replace(self.options, top_k=max(top_k, STRINGS_PER_LOOK))
-        self._most_looks = looks
-        self._threads = threads or os.cpu_count() or 1
-        self._frames = frames
+        self._compared = replace(self.options, top_k=max(choices.top_k, STRINGS_PER_LOOK))
+        self._choices = choices
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the arguments: another process opens the weights anew."""
-        return self._reopen, ()
+        return partial(self._reopen, **self._choices._asdict()), ()
 
     def read(self, source: Source) -> Reading:
         """Reads one image.
@@ -189,7 +234,7 @@ class Reader:
         Raises:
             ImageError: if the image cannot be read.
         """
-        return self._read_pictures([load_picture(source, self._frames)])[0]
+        return self._read_pictures([load_picture(source, self._choices.frames)])[0]
 
     async def aread(self, source: Source) -> Reading:
         """Reads one image in a thread, as `read`, while the event loop goes on."""
@@ -240,7 +285,7 @@ class Reader:
 
     def _load_or_error(self, source: Source) -> Picture | ImageError:
         try:
-            return load_picture(source, self._frames)
+            return load_picture(source, self._choices.frames)
         except ImageError as error:
             return error
 
@@ -284,7 +329,7 @@ class Reader:
     def _network_sizes(self, image_hw: tuple[int, int]) -> list[tuple[int, int]]:
         """Height and width of an image at each look; a size that it has had already shows nothing new."""
         settings, sizes = self.settings, []
-        for height, stretch in settings.looks[: self._most_looks]:
+        for height, stretch in settings.looks[: self._choices.looks]:
             stretched_hw = image_hw[0], max(round(image_hw[1] * stretch), 1)
             sizes.append((height, network_width(stretched_hw, height, settings.width_multiple, settings.max_width)))
         return list(dict.fromkeys(sizes))

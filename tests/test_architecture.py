@@ -160,6 +160,35 @@ HOUSE = {
     "detector/scale.py": Room(
         "detector/images.py detector/filelist.py detector/answers.py infer.py", "ray pyarrow fsspec"
     ),
+    # --- the service
+    "serving/__init__.py": Room(),
+    "serving/settings.py": Room("detector/decoding.py"),
+    # the form of every error
+    "serving/problems.py": Room("", "fastapi starlette"),
+    "serving/metrics.py": Room("", "prometheus_client starlette"),
+    "serving/options.py": Room("detector/reading.py"),
+    # a process that reads
+    "serving/worker.py": Room("detector/images.py detector/reader.py detector/records.py serving/options.py", "numpy"),
+    # hands images to the workers
+    "serving/pool.py": Room(
+        "detector/records.py serving/metrics.py serving/options.py serving/worker.py",
+    ),
+    "serving/folder.py": Room("serving/pool.py"),
+    "serving/schemas.py": Room("detector/reader.py serving/options.py", "pydantic"),
+    # from bodies to images
+    "serving/intake.py": Room(
+        "serving/pool.py serving/problems.py serving/settings.py", "anyio python_multipart starlette"
+    ),
+    "serving/openapi.py": Room("serving/problems.py serving/schemas.py"),
+    # composition root
+    "serving/app.py": Room(
+        "detector/reader.py serving/__init__.py serving/folder.py serving/intake.py serving/metrics.py "
+        "serving/openapi.py serving/options.py serving/pool.py serving/problems.py serving/schemas.py "
+        "serving/settings.py",
+        "fastapi",
+    ),
+    # thin main
+    "serving/__main__.py": Room("serving/app.py serving/settings.py", "uvicorn"),
     # --- evaluation
     "detector/evaluation/__init__.py": Room(),
     # knows strings and boxes, and no model
@@ -387,7 +416,7 @@ def test_sole_importers(package: str, part: str, importers: list[str]) -> None:
 def test_reading_loads_nothing_heavy() -> None:
     code = """
 import sys
-import detector.reader, infer
+import detector.reader, infer, serving.worker
 heavy = {"torch", "torchvision", "lightning", "hydra", "cv2", "datagen"} & sys.modules.keys()
 sys.exit(" ".join(sorted(heavy)) or None)
 """

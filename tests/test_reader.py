@@ -366,3 +366,16 @@ def test_reading_leaves_the_event_loop_free(model: Path) -> None:
         return list(await asyncio.gather(reader.aread(bars("3A")), reader.aread(bars("b1"))))
 
     assert [reading.text for reading in asyncio.run(both())] == ["3A", "b1"]
+
+
+def test_other_options_with_the_same_network(model: Path) -> None:
+    reader = Reader(model, charset="upper", threads=1)
+    other = reader.with_options(charset="Aa", length="1-2", case="lower", top_k=3, looks=1)
+    assert other._session is reader._session  # opened once
+    expected = Reader(model, charset="Aa", length="1-2", threads=1, case="lower", top_k=3, looks=1)
+    assert other.read(bars("9J")) == expected.read(bars("9J"))
+    assert pickle.loads(pickle.dumps(other)).options == expected.options
+    assert reader.read(bars("9J")).text == "AJ"  # as it was
+    assert reader.with_options().read(bars("9J")).text == "9J"  # nothing is inherited
+    with pytest.raises(ValueError, match="no character of 'xyz'"):
+        reader.with_options(charset="xyz")
