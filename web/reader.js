@@ -82,13 +82,18 @@ export function networkWidth([imageHeight, imageWidth], height, multiple, most) 
 }
 
 /**
- * Resizes an RGB image: bilinear, antialiased where it shrinks, to the very pixels of Pillow.
+ * Resizes an RGB image: bilinear, antialiased where it shrinks, to the very pixels of Pillow 13.
  * @param {Picture} image
  * @param {number} height
  * @param {number} width
  * @returns {Picture}
  */
 export function resize(image, height, width) {
+  const lost = [image.height - height, image.width - width];
+  if (lost[0] > Math.max(2 * lost[1], 0)) { // Pillow's order; each pass rounds
+    const columns = resample(image.data, 1, image.height, 3 * image.width, height); // [height, W, 3]
+    return { data: resample(columns, height, image.width, 3, width), height, width };
+  }
   const rows = resample(image.data, image.height, image.width, 3, width); // [H, width, 3]
   return { data: resample(rows, 1, image.height, 3 * width, height), height, width };
 }

@@ -20,8 +20,8 @@ const CALLS = {
 };
 
 function typed({ boxes, scores, probs }) {
-  const flat = (rows) => Float32Array.from(rows.flat());
-  return { boxes: flat(boxes), scores: flat(scores), probs: flat(probs) };
+  const floats = (text) => new Float32Array(Uint8Array.from(Buffer.from(text, "base64")).buffer);
+  return { boxes: floats(boxes), scores: floats(scores), probs: floats(probs) };
 }
 
 function picture({ data, height, width }) {

@@ -1,0 +1,168 @@
+"""What the browser demo costs: `make web && python benchmarks/web_demo.py`.
+
+Bytes of a first visit as a plain file server sends them, headers included, until the page can read and works offline;
+then milliseconds per warm image in the page, PNG bytes to string, with the model that it opens with. The images are
+drawn by the `captcha` package itself: 160x60, 4 characters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import random
+import shutil
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from captcha.image import ImageCaptcha
+from playwright.sync_api import Browser, Playwright, expect, sync_playwright
+
+from detector.charset import resolve_charset
+
+ROOT = Path(__file__).resolve().parent.parent
+TURN = 10  # images that one way of reading gets before the next has its turn
+CHROMIUM_ARGUMENTS = (
+    "--no-sandbox",  # root may not start it otherwise
+    "--disable-gpu",
+    # No requests of the browser's own:
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+READ = """
+async ({ images, options, turn }) => {
+  const { decode, openNetwork } = await import("./network.js");
+  const { Reader } = await import("./reader.js");
+  const network = await openNetwork("tiny");
+  const readers = options.map((option) => new Reader(network.detect, network.settings, option));
+  const files = images.map((image) => new Blob([Uint8Array.from(atob(image), (char) => char.charCodeAt(0))]));
+  const times = options.map(() => []);
+  for (let start = 0; start < files.length; start += turn) {
+    for (const [place, reader] of readers.entries()) {
+      await reader.read(await decode(files[start])); // brings the network back into the caches
+      for (const file of files.slice(start, start + turn)) {
+        const begin = performance.now();
+        await reader.read(await decode(file));
+        times[place].push(performance.now() - begin);
+      }
+    }
+  }
+  return times;
+}
+"""
+
+
+@dataclass
+class Site:
+    """A folder being served.
+
+    Attributes:
+        url: where it is, with a slash at the end.
+        requests: the paths asked for so far.
+        sent: bytes sent so far, headers included.
+    """
+
+    url: str
+    requests: list[str] = field(default_factory=list)
+    sent: int = 0
+
+
+class _Counter:
+    """Writes on, and counts the bytes."""
+
+    def __init__(self, stream: Any, site: Site) -> None:
+        self.stream = stream
+        self.site = site
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, data: bytes) -> int:
+        self.site.sent += len(data)
+        written: int = self.stream.write(data)
+        return written
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    def __init__(self, *args: Any, site: Site, directory: str) -> None:
+        self.site = site
+        super().__init__(*args, directory=directory)
+
+    def setup(self) -> None:
+        super().setup()
+        self.wfile = _Counter(self.wfile, self.site)  # type: ignore[assignment]
+
+    def do_GET(self) -> None:
+        self.site.requests.append(self.path)
+        super().do_GET()
+
+    def log_message(self, *args: object) -> None:
+        """Says nothing."""
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Site]:
+    """Serves a folder on the loopback, on a free port, as `python -m http.server` does, and counts."""
+    site = Site("")
+    handler = partial(_Handler, site=site, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        site.url = f"http://127.0.0.1:{server.server_port}/"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield site
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def launch(playwright: Playwright) -> Browser:
+    """Starts the system's Chromium, or where there is none, Playwright's own."""
+    return playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(CHROMIUM_ARGUMENTS))
+
+
+def main() -> None:
+    """Measures and prints one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--site", type=Path, default=ROOT / "build/web", help="where the demo lies (default: build/web)")
+    parser.add_argument("--images", type=int, default=100)
+    args = parser.parse_args()
+    if not (args.site / "index.html").is_file():
+        parser.error(f"{args.site} holds no demo: run `make web` first")
+    with serving(args.site) as site, sync_playwright() as playwright, launch(playwright) as browser:
+        page = browser.new_page()
+        start = time.perf_counter()
+        page.goto(site.url)
+        status = page.locator("#status")
+        expect(status).to_contain_text("Ready", timeout=60_000)
+        ready = time.perf_counter() - start
+        expect(status).to_contain_text("offline", timeout=60_000)
+        figures = {"first_visit_mb": site.sent / 1e6, "first_visit_requests": len(site.requests), "ready_s": ready}
+        options: dict[str, dict[str, int]] = {"": {}, "one_look_": {"looks": 1}}
+        arguments = {"images": draw(args.images), "options": list(options.values()), "turn": TURN}
+        for name, times in zip(options, page.evaluate(READ, arguments), strict=True):
+            figures[f"{name}median_ms"] = statistics.median(times)
+            figures[f"{name}mean_ms"] = statistics.mean(times)
+    print(json.dumps({name: round(value, 2) for name, value in figures.items()}, indent=2))
+
+
+def draw(count: int) -> list[str]:
+    """PNG files in base64 as the unmodified package draws them."""
+    painter = ImageCaptcha(160, 60)
+    texts = ["".join(random.choices(resolve_charset("alnum"), k=4)) for _ in range(count)]
+    return [base64.b64encode(painter.generate(text).getvalue()).decode() for text in texts]
+
+
+if __name__ == "__main__":
+    main()
