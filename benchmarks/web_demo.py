@@ -135,7 +135,9 @@ def launch(playwright: Playwright) -> Browser:
 def main() -> None:
     """Measures and prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--site", type=Path, default=ROOT / "build/web", help="where the demo lies (default: build/web)")
+    parser.add_argument(
+        "--site", type=Path, default=ROOT / "build/web", help="where the demo lies (default: build/web)"
+    )
     parser.add_argument("--images", type=int, default=100)
     args = parser.parse_args()
     if not (args.site / "index.html").is_file():

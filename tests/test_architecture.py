@@ -215,6 +215,8 @@ HOUSE = {
         "detector/evaluation/benchmark.py detector/evaluation/report.py",
         "hydra omegaconf",
     ),
+    # puts the browser demo together
+    "web/assemble.py": Room("detector/reader.py", "onnxruntime"),
     # draws the pictures of the documentation
     "docs/*.py": Room(
         "datagen/__main__.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/sample.py detector/charset.py "
@@ -236,6 +238,8 @@ HOUSE = {
         "detector/training/task.py",
         "numpy torch lightning hydra omegaconf",
     ),
+    # measures the browser demo in a browser
+    "benchmarks/web_demo.py": Room("detector/charset.py", "captcha playwright"),
     # measure the finished house, against others too
     "benchmarks/*.py": Room(
         "datagen/sample.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/kcaptcha.py datagen/mixture.py "

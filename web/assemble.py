@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from importlib.metadata import files as files_of_package
 from pathlib import Path
+
+import onnxruntime
 
 from detector.reader import Reader, find_weights
 
@@ -104,9 +105,9 @@ def _add_runtime(folder: Path) -> None:
             _pack(file, folder / f"{file.name}.gz")
         else:
             shutil.copy(file, folder)
-    for file in files_of_package("onnxruntime") or ():
-        if file.parent.name == "onnxruntime" and file.name in RUNTIME_LICENCES:
-            shutil.copy(file.locate(), folder)
+    python_package = Path(onnxruntime.__file__).parent
+    for name in RUNTIME_LICENCES:
+        shutil.copy(python_package / name, folder)
 
 
 def _fetch_runtime(folder: Path) -> None:

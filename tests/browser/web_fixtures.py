@@ -1,4 +1,4 @@
-"""What the tests of the browser demo share: the demo on a server, a browser, drawn captchas, and calls of reader.js.
+"""What the tests of the browser demo share: drawn captchas, and calls of reader.js in Node.
 
 `python tests/browser/web_fixtures.py FOLDER` writes 300 captchas and what Python reads in them, to look at.
 """
@@ -12,7 +12,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,11 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from benchmarks.web_demo import Site, launch, serving
 from datagen.__main__ import compose_options
 from datagen.dataset_writer import sample_at
 from detector import Reader
 from detector.records import Reading
-from web.assemble import assemble
-
-expect.set_options(timeout=30_000)  # a busy machine is no failure
 
 FAMILIES = ("imagecaptcha", "kcaptcha_generator", "kcaptcha_original", "universal", "universal_heldout")
 # What a reading can be told, as Reader takes it, and in the names of JavaScript.
@@ -37,60 +32,13 @@ OPTIONS: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
     ({}, {}),
     ({"charset": "digits", "length": "2-6", "top_k": 3}, {"charset": "digits", "length": "2-6", "topK": 3}),
     ({"case": "lower", "top_k": 8}, {"case": "lower", "topK": 8}),
-    ({"charset": "alnum-upper", "case": "upper", "length": 4}, {"charset": "alnum-upper", "case": "upper", "length": 4}),
+    (
+        {"charset": "alnum-upper", "case": "upper", "length": 4},
+        {"charset": "alnum-upper", "case": "upper", "length": 4},
+    ),
     ({"looks": 1, "top_k": 5}, {"looks": 1, "topK": 5}),
     ({"charset": "23456789abcdegikpqsvxyz", "length": 12}, {"charset": "23456789abcdegikpqsvxyz", "length": "12"}),
 )
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The assembled demo."""
-    out = tmp_path_factory.mktemp("web") / "site"
-    assemble(out)
-    return out
-
-
-@pytest.fixture(scope="session")
-def site(folder: Path) -> Iterator[Site]:
-    with serving(folder) as site:
-        yield site
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright, launch(playwright) as browser:
-        yield browser
-
-
-class Visit:
-    """A page in a profile of its own, and what went wrong in it."""
-
-    def __init__(self, browser: Browser, url: str) -> None:
-        self.context = browser.new_context()
-        self.page = self.context.new_page()
-        self.problems: list[str] = []
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("console", lambda message: message.type == "error" and self.problems.append(message.text))
-        self.page.goto(url)
-        expect(self.page.locator("#status")).to_contain_text("offline")
-
-
-@pytest.fixture(scope="session")
-def visit(browser: Browser, site: Site) -> Visit:
-    return Visit(browser, site.url)
-
-
-@pytest.fixture
-def page(visit: Visit) -> Iterator[Page]:
-    """The demo, ready to read, as if just opened (which takes seconds); what goes wrong in it fails the test."""
-    visit.page.evaluate("""() => {
-      document.getElementById("clear").click();
-      document.getElementById("options").reset();
-      document.getElementById("options").dispatchEvent(new Event("input"));
-    }""")
-    yield visit.page
-    assert visit.problems == []
 
 
 def draw(count: int) -> list[np.ndarray]:
