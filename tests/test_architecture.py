@@ -239,7 +239,7 @@ HOUSE = {
         "numpy torch lightning hydra omegaconf",
     ),
     # measures the browser demo in a browser
-    "benchmarks/web_demo.py": Room("detector/charset.py", "captcha playwright"),
+    "benchmarks/web_demo.py": Room("detector/charset.py detector/reader.py", "PIL captcha playwright"),
     # measure the finished house, against others too
     "benchmarks/*.py": Room(
         "datagen/sample.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/kcaptcha.py datagen/mixture.py "

@@ -7,6 +7,7 @@ import { Reader } from "./reader.js";
 const STRINGS = 4; // that an answer lists
 const $ = (id) => document.getElementById(id);
 
+const networks = new Map(); // those opened so far, by the names of their weights
 let network = null;
 let reader = null;
 let working = false;
@@ -85,13 +86,16 @@ addEventListener("drop", (event) => {
 async function work() {
   if (working || !reader) return;
   working = true;
-  for (let card; (card = cards.find(({ readBy }) => readBy !== reader)); ) {
-    card.readBy = reader;
-    await card.read(reader);
-    $("announcement").textContent = summary(card);
-    await new Promise((resolve) => setTimeout(resolve)); // lets the page draw and answer between two pictures
+  try {
+    for (let card; (card = cards.find(({ readBy }) => readBy !== reader)); ) {
+      card.readBy = reader;
+      await card.read(reader);
+      $("announcement").textContent = summary(card);
+      await new Promise((resolve) => setTimeout(resolve)); // lets the page draw and answer between two pictures
+    }
+  } finally {
+    working = false;
   }
-  working = false;
 }
 
 function summary({ file, error, reading }) {
@@ -123,24 +127,29 @@ function sentence(text) {
   return `${text[0].toUpperCase()}${text.slice(1)}.`;
 }
 
+/** Opens the weights chosen, once; if they cannot be had, the page goes on with those before. */
 async function changeWeights() {
   const weights = $("weights").value;
   $("weights").disabled = true;
-  $("progress").hidden = false;
+  $("progress").hidden = networks.has(weights);
   $("status").textContent = `Loading the model “${weights}” …`;
   try {
-    network = await openNetwork(weights, (received, total) => {
-      Object.assign($("progress"), { max: total, value: received });
-    });
+    if (!networks.has(weights)) networks.set(weights, await openNetwork(weights, showProgress));
+    network = networks.get(weights);
     $("status").textContent = `Ready: model “${weights}”.`;
     applyOptions();
   } catch (error) {
-    $("status").textContent = `The model “${weights}” could not be loaded (${error.message}). Reload the page to try again.`;
+    $("weights").value = [...networks].find(([, opened]) => opened === network)?.[0] ?? weights;
+    $("status").textContent = `The model “${weights}” could not be loaded: ${error.message}. Try again later.`;
     throw error;
   } finally {
     $("progress").hidden = true;
     $("weights").disabled = false;
   }
+}
+
+function showProgress(received, total) {
+  Object.assign($("progress"), { max: total, value: received });
 }
 
 $("options").addEventListener("submit", (event) => event.preventDefault());

@@ -5,8 +5,9 @@ import { decode, ImageError } from "./network.js";
 const SVG = "http://www.w3.org/2000/svg";
 const UNSURE = 0.5; // below this a character is marked as a guess
 
+/** A probability in words; nothing is certain. */
 export function percent(share) {
-  return share > 0 && share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`;
+  return share > 0 && share < 0.01 ? "< 1 %" : `${Math.min(Math.round(100 * share), 99)} %`;
 }
 
 /** Copies a text, and says so on the button that was pressed. */

@@ -354,6 +354,7 @@ def test_the_page_works_without_its_server_after_one_visit(browser: Browser, fol
     assert characters(page) == "RZXE"
     page.get_by_label("Model", exact=True).select_option("default")  # never loaded while there was a server
     expect(page.locator("#status")).to_contain_text("could not be loaded")
+    expect(page.get_by_label("Model", exact=True)).to_have_value("tiny")
     assert characters(page) == "RZXE"
     page.context.close()
 
