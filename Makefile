@@ -11,7 +11,7 @@ COUNT ?= 200
 FAMILIES := imagecaptcha imagecaptcha_digits4 imagecaptcha_upper4 \
 	kcaptcha kcaptcha_generator kcaptcha_gnuboard kcaptcha_original
 
-.PHONY: demo test test-browser check serve bench data clean
+.PHONY: demo test test-browser check serve bench data web clean
 .DELETE_ON_ERROR:
 
 demo: $(LIGHT)/.installed  ## read sample captchas; the boxes are drawn into build/demo
@@ -39,6 +39,9 @@ data: $(VENV)/.installed-dev  ## write COUNT images of every family into data/
 	set -e; for family in $(FAMILIES); do \
 		$(VENV)/bin/python -m datagen family=$$family count=$(COUNT) out=data/$$family; \
 	done
+
+web: $(LIGHT)/.installed  ## assemble the browser demo in build/web: static files for any web server
+	$(LIGHT)/bin/python web/assemble.py
 
 clean:  ## remove what the targets made, but neither .venv nor data/
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -262,6 +262,8 @@ HOUSE = {
         "detector/evaluation/benchmark.py detector/evaluation/report.py",
         "hydra omegaconf",
     ),
+    # puts the browser demo together
+    "web/assemble.py": Room("detector/reader.py", "onnxruntime"),
     # draws the pictures of the documentation
     "docs/*.py": Room(
         "datagen/__main__.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/sample.py detector/charset.py "
@@ -285,6 +287,8 @@ HOUSE = {
     ),
     # starts the mains; compares with the same peer as the other
     "benchmarks/large_jobs.py": Room("detector/charset.py", "captcha reading"),
+    # measures the browser demo in a browser
+    "benchmarks/web_demo.py": Room("detector/charset.py detector/reader.py", "PIL captcha playwright"),
     # measure the finished house, against others too
     "benchmarks/*.py": Room(
         "datagen/sample.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/kcaptcha.py datagen/mixture.py "
