@@ -106,7 +106,7 @@ def test_a_killed_reader_changes_no_answer(tmp_path: Path, model: str, cluster: 
     images = tmp_path / "images"
     images.mkdir()
     for number in range(8):
-        Image.fromarray(bars(f"{number}A{number}", scale=6)).save(images / f"{number}.png")
+        Image.fromarray(bars(f"{number}A{number}", scale=3)).save(images / f"{number}.png")
     (images / "8.png").write_bytes(b"broken")
     (images / os.fsdecode(b"\xff.png")).write_bytes((images / "1.png").read_bytes())
     for number in range(9, 3 * scale.PIECE):
