@@ -8,13 +8,16 @@ import hmac
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
+from pydantic import ValidationError
 
 from detector.reader import Reader, find_weights
 from serving import openapi
@@ -71,31 +74,35 @@ def _reading(settings: Settings, reader: Reader, pool: Pool) -> APIRouter:
     router = APIRouter(tags=["reading"])
     intake = Intake(settings)
 
-    async def checked(query: Annotated[ReadingQuery, Query()]) -> Options:
-        options = query.options()
+    @lru_cache(maxsize=256)  # most requests repeat the query of another one
+    def options_of(query: str) -> Options:
         try:
+            options = ReadingQuery.model_validate(dict(parse_qsl(query, keep_blank_values=True))).options()
             reader.with_options(**options.of_reader())
+        except ValidationError as error:
+            details = [f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()]
+            raise Problem(422, "invalid-option", "; ".join(details)) from error
         except ValueError as error:
             raise Problem(422, "invalid-option", str(error)) from error
         return options
 
-    Checked = Annotated[Options, Depends(checked)]
-
     @router.post("/v1/read", **openapi.READ)
-    async def read(request: Request, options: Checked) -> Response:
+    async def read(request: Request) -> Response:
         """Reads one image or many.
 
         One image sent alone, as bytes or as `{"image": ...}`, is answered with an object; images of a form or a list,
         be it of one, with an array in their order. `Accept: application/x-ndjson` asks for lines, as they come.
         """
+        options = options_of(request.url.query)
         pictures, alone = await intake.pictures(request)
         return await _answer(request, pool, pictures, options, alone)
 
     @router.post("/v1/read/paths", **openapi.READ_PATHS)
-    async def read_paths(request: Request, options: Checked) -> Response:
+    async def read_paths(request: Request) -> Response:
         """Reads files in the folder that the operator allowed."""
         if settings.allow_folder is None:
             raise Problem(403, "paths-off", "no folder is allowed: start the service with --allow-folder DIR")
+        options = options_of(request.url.query)
         paths = await intake.paths(request)
         folder, limit = settings.allow_folder, settings.max_body
         pictures = await asyncio.to_thread(lambda: [read_picture(folder, path, limit) for path in paths])

@@ -1,11 +1,11 @@
-"""What the OpenAPI document says about bodies that the service takes apart itself, with examples."""
+"""What the OpenAPI document says about queries and bodies, which the service takes apart itself, with examples."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from serving.problems import MEDIA_TYPE
-from serving.schemas import EncodedImages, OneEncodedImage, Paths, ProblemBody, Record
+from serving.schemas import EncodedImages, OneEncodedImage, Paths, ProblemBody, ReadingQuery, Record
 
 _DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEANl9ngAAAAABJRU5ErkJggg=="  # 1x1, PNG
 _RECORD = {
@@ -58,8 +58,11 @@ def _schema(model: type[Any]) -> dict[str, Any]:
     return inlined
 
 
-def _body(content: dict[str, Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": content}}
+def _request(content: dict[str, Any]) -> dict[str, Any]:
+    """A body of some kinds, and the options in the query."""
+    options = ReadingQuery.model_json_schema()["properties"]
+    parameters = [{"name": name, "in": "query", "schema": schema} for name, schema in options.items()]
+    return {"parameters": parameters, "requestBody": {"required": True, "content": content}}
 
 
 _LIST = {"schema": {"type": "array", "items": _schema(Record)}, "example": [_RECORD]}
@@ -85,7 +88,7 @@ READ: dict[str, Any] = {
         },
         **problems(400, 401, 408, 413, 415, 422, 429, 500),
     },
-    "openapi_extra": _body(
+    "openapi_extra": _request(
         {
             "multipart/form-data": {"schema": _FORM},
             "image/png": _BYTES,
@@ -112,6 +115,6 @@ READ_PATHS: dict[str, Any] = {
         },
         **problems(401, 403, 408, 413, 415, 422, 429),
     },
-    "openapi_extra": _body({"application/json": {"schema": _schema(Paths), "example": {"paths": ["a.png"]}}}),
+    "openapi_extra": _request({"application/json": {"schema": _schema(Paths), "example": {"paths": ["a.png"]}}}),
 }
 """Of `POST /v1/read/paths`."""

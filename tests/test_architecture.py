@@ -185,7 +185,7 @@ HOUSE = {
         "detector/reader.py serving/__init__.py serving/folder.py serving/intake.py serving/metrics.py "
         "serving/openapi.py serving/options.py serving/pool.py serving/problems.py serving/schemas.py "
         "serving/settings.py",
-        "fastapi",
+        "fastapi pydantic",
     ),
     # thin main
     "serving/__main__.py": Room("serving/app.py serving/settings.py", "uvicorn"),

@@ -226,4 +226,6 @@ def test_the_openapi_document_has_examples_that_work(client: httpx.Client) -> No
     for name, example in content["application/json"]["examples"].items():
         response = client.post("/v1/read", json=example["value"])
         assert response.status_code == 200, name
+    options = [parameter["name"] for parameter in document["paths"]["/v1/read"]["post"]["parameters"]]
+    assert options == ["charset", "length", "case", "top_k", "min_confidence", "looks"]
     assert set(document["paths"]) == {"/v1/read", "/v1/read/paths", "/v1/model", "/healthz", "/readyz", "/metrics"}
