@@ -245,8 +245,8 @@ HOUSE = {
     "benchmarks/*.py": Room(
         "datagen/sample.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/kcaptcha.py datagen/mixture.py "
         "datagen/universal/sampler.py datagen/universal/cpu.py "
-        "datagen/text.py datagen/__main__.py detector/__init__.py detector/charset.py detector/images.py "
-        "detector/reader.py",
+        "datagen/text.py datagen/__main__.py detector/__init__.py detector/charset.py detector/decoding.py "
+        "detector/images.py detector/reader.py",
         "numpy PIL captcha ddddocr hydra omegaconf onnxruntime tqdm atheris",
     ),
 }
