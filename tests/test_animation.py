@@ -213,6 +213,15 @@ def test_animations_that_are_not_combined(data: bytes, message: str) -> None:
         load(data, frames="combined")
 
 
+def test_what_reaches_beyond_the_first_frame_is_cut_off() -> None:
+    narrow, wide = (encoded(Image.new("L", (width, 8), 255), "GIF") for width in (8, 20))
+    frame = 13 + (3 << (wide[10] % 8 + 1))  # behind the palette
+    assert wide[frame : frame + 1] == b","
+    pixels, image_hw = load_picture(narrow[:-1] + wide[frame:], frames="combined")
+    assert image_hw == (8, 8)
+    assert (pixels == np.full((8, 8, 3), 255)).all()
+
+
 def test_as_many_frames_as_allowed() -> None:
     data = animated("GIF", [Image.new("L", (1, 1), shade % 200) for shade in range(MAX_FRAMES)])
     assert load(data, frames="combined").shape == (1, 1, 3)

@@ -120,6 +120,21 @@ def icon(image: bytes) -> bytes:
     return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(image), 22) + image
 
 
+def gif_frame(width: int, height: int, disposal: int = 0) -> bytes:
+    """A frame without pixels, and what becomes of it."""
+    control = b"!\xf9\x04" + bytes([disposal << 2, 0, 0, 0, 0])
+    return control + b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x08\x02\x05\x05\0"
+
+
+def replaced_gif(canvas: tuple[int, int], side: int) -> bytes:
+    return b"GIF89a" + struct.pack("<HHBBB", *canvas, 0, 0, 0) + gif_frame(side, side, disposal=2) + b";"
+
+
+def later_frame(size: tuple[int, int]) -> bytes:
+    """An animation to which a frame of another size is added."""
+    return encoded(picture(), "GIF")[:-1] + gif_frame(*size, disposal=2) + b";"
+
+
 def jpeg_with_scans(count: int) -> bytes:
     """A progressive JPEG whose last scan comes again and again."""
     data = photo(progressive=True)
@@ -184,6 +199,11 @@ UNREADABLE: list[tuple[str, object, str]] = [
 def test_unreadable(source: object, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         load(source() if callable(source) else source)
+
+
+def test_a_later_frame_of_a_gif_may_be_larger_than_the_first() -> None:
+    assert (load(later_frame((400, 300))) == RGB).all()
+    assert (load(later_frame((60_000, 100))) == RGB).all()  # but not too large
 
 
 def test_paths(tmp_path: Path) -> None:
