@@ -241,7 +241,11 @@ def test_two_runs_do_not_write_one_file(here: Path, model: str) -> None:
     (here / "list").write_text("\n".join(["1.png"] * 20_000))
     run = command(model, "-", "--output", "out")
     with (here / "list").open() as lines:
-        first = subprocess.Popen(run, stdin=lines)
+        first = subprocess.Popen(
+            run,
+            stdin=lines,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where a shell runs us behind
+        )
         while not (here / "out.partial").exists() or not (here / "out.partial").stat().st_size:
             assert first.poll() is None
             time.sleep(0.005)
