@@ -63,7 +63,8 @@ _COPIES = {"bmp_rle": 2, "ppm": 2, "ppm_plain": 2, "WEBP": 5, "TIFF": 1}
 
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of TIFF
 
-# What Pillow's decoders raise on damage: damaged files show the first four, the parsers of other versions the rest.
+# What Pillow's decoders raise on damage: damaged files show the first four, the parsers of other versions the rest, and
+# an assertion is how Pillow says what its types promise.
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -72,6 +73,7 @@ _DECODER_ERRORS = (
     EOFError,
     LookupError,
     OverflowError,
+    AssertionError,
     struct.error,
     zlib.error,
 )
@@ -118,6 +120,8 @@ def decode_image(stream: BinaryIO, name: str) -> tuple[Image.Image, tuple[int, i
         shrunk.info = image.info
         return shrunk, size
     image.load()
+    if image.mode == "P" and image.palette is None:
+        raise ImageError(f"{name}: is broken: it lacks its palette; get the file again")
     return image, size if kind == "JPEG" else image.size  # a TIFF may have turned itself upright
 
 

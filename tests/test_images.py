@@ -111,6 +111,13 @@ def png_of_size(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b""))
 
 
+def without_palette() -> bytes:
+    data = encoded(palette_image())
+    start = data.index(b"PLTE") - 4
+    (length,) = struct.unpack_from(">I", data, start)
+    return data[:start] + data[start + 12 + length :]
+
+
 def of_size(kind: str, mode: str, size: tuple[int, int], **options: object) -> bytes:
     return encoded(Image.new(mode, size), kind, **options)
 
@@ -151,6 +158,7 @@ UNREADABLE: list[tuple[str, object, str]] = [
     ("truncated png", encoded(picture())[:-40], "broken or cut off"),
     ("truncated jpeg", encoded(picture(), "JPEG")[:300], "broken or cut off"),
     ("only a header", encoded(picture())[:20], "broken|no image of a known kind"),
+    ("png without its palette", without_palette(), "broken: it lacks its palette"),
     ("a little too large", png_of_size(10_001, 10_000), "more than 100 million pixels"),
     ("Pillow would refuse", png_of_size(60_000, 60_000), "more than 100 million pixels"),
     ("too wide", png_of_size(65_536, 1), "wider or higher than 65,535 pixels"),
