@@ -92,6 +92,9 @@ def automaton(names: str, pattern: str | None, min_length: int, max_length: int 
 
 def _explore(start: _Expression, names: str) -> dict[_Expression, list[_Expression]]:
     """What follows each label, for every expression that can be reached from the first one, breadth first."""
+    kinds = _characters_in(start)
+    first_alike: dict[tuple[bool, ...], str] = {}  # characters that no part tells apart lead to the same expression
+    alike = [first_alike.setdefault(tuple(name in kind for kind in kinds), name) for name in names]
     steps: dict[_Expression, list[_Expression]] = {}
     reached = [start]
     for state in reached:
@@ -99,8 +102,9 @@ def _explore(start: _Expression, names: str) -> dict[_Expression, list[_Expressi
             continue
         if len(steps) == _MAX_STATES:
             raise ValueError("the pattern and the length are too intricate: give a simpler pattern or a shorter length")
-        steps[state] = [_derive(state, name) for name in names]
-        reached += dict.fromkeys(steps[state])
+        rests = {name: _derive(state, name) for name in first_alike.values()}
+        steps[state] = [rests[name] for name in alike]
+        reached += rests.values()
     return steps
 
 
@@ -333,6 +337,15 @@ def _may_end(expression: _Expression) -> bool:
     if kind in ("then", "both"):
         return _may_end(parts[0]) and _may_end(parts[1])
     return bool(kind == "end" or (kind == "repeat" and parts[1] == 0))
+
+
+def _characters_in(expression: _Expression) -> set[frozenset[str]]:
+    """The sets of characters that an expression is made of."""
+    kind, *parts = expression
+    if kind == "characters":
+        return {parts[0]}
+    inner = parts[0] if kind == "either" else [part for part in parts if isinstance(part, tuple)]
+    return set().union(*map(_characters_in, inner))
 
 
 def _derive(expression: _Expression, char: str) -> _Expression:

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from detector.answers import make_record
 from detector.images import ImageError, load
 from detector.reader import Reader
 from detector.records import Reading
@@ -67,13 +68,10 @@ def record(
         pixels = load(image)
         if pixels.shape[0] * pixels.shape[1] > max_pixels:
             raise ImageError(f"{file}: has more than {max_pixels / 1_000_000:g} million pixels; cut out the captcha")
-        reading = reader_with(options).read(pixels)
+        answer: Reading | ImageError = reader_with(options).read(pixels)
     except ImageError as error:
-        return {"file": file, **Reading.empty().to_dict(), "error": str(error)}
-    fields = {"file": file, **reading.to_dict(), "error": None}
-    if reading.confidence < options.min_confidence:
-        fields["text"] = ""
-    return fields
+        answer = error
+    return make_record(file, answer, options.min_confidence)
 
 
 if __name__ == "__main__":

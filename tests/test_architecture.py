@@ -168,7 +168,9 @@ HOUSE = {
     "serving/metrics.py": Room("", "prometheus_client starlette"),
     "serving/options.py": Room("detector/reading.py"),
     # a process that reads
-    "serving/worker.py": Room("detector/images.py detector/reader.py detector/records.py serving/options.py", "numpy"),
+    "serving/worker.py": Room(
+        "detector/answers.py detector/images.py detector/reader.py detector/records.py serving/options.py", "numpy"
+    ),
     # hands images to the workers
     "serving/pool.py": Room(
         "detector/records.py serving/metrics.py serving/options.py serving/worker.py",
