@@ -132,7 +132,7 @@ def kill_when(process: subprocess.Popen[bytes], partial: Path, size: int) -> Non
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_killed_twice_and_resumed(here: Path, model: str, kind: str) -> None:
-    names = ["1.png", "2.png", "4.png", "10.png", "3A.png"] * 200
+    names = ["1.png", "2.png", "4.png", "10.png", "3A.png"] * 800  # in text about nine buffers, of which two are seen
     (here / "list").write_text("\n".join(names))
     run = command(model, "-", "--format", kind, "--output", "out")
     cut = b""
