@@ -272,7 +272,7 @@ def test_options_read_anew(page: Page) -> None:
     shows(charset="0123", length=3, case="lower")
     page.get_by_label("Characters", exact=True).select_option("any")
     page.get_by_label("Length", exact=True).fill("")
-    page.get_by_label("Of look-alikes write").fill("Ol")
+    page.get_by_label("Look-alikes").fill("Ol")
     shows(prefer="Ol", case="lower")
     page.get_by_label("Pattern", exact=True).fill("[a-z]{2}9?\\d+")
     shows(prefer="Ol", case="lower", pattern=r"[a-z]{2}9?\d+")
@@ -282,7 +282,7 @@ def test_options_read_anew(page: Page) -> None:
     ("label", "wrong", "message", "right"),
     [
         ("Length", "4-", "Length must be a number such as 4", "1-9"),
-        ("Of look-alikes write", "0O", "“0” and “O” look alike", "0"),
+        ("Look-alikes", "0O", "“0” and “O” look alike", "0"),
         ("Pattern", "LL98", "The mask “LL98” must be made of", "X*"),
     ],
 )
