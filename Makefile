@@ -20,7 +20,7 @@ demo: $(LIGHT)/.installed  ## read sample captchas; the boxes are drawn into bui
 test: $(VENV)/.installed-dev  ## run the tests
 	$(VENV)/bin/python -m pytest
 
-test-browser: $(VENV)/.installed-dev  ## run the tests of the page in chromium
+test-browser: $(VENV)/.installed-dev  ## run the tests of both pages in chromium
 	$(VENV)/bin/python -m pytest tests/browser/test_*.py
 
 serve: $(VENV)/.installed-dev  ## start the service with its page

@@ -127,8 +127,15 @@ def serving(folder: Path) -> Iterator[Site]:
 
 
 def launch(playwright: Playwright) -> Browser:
-    """Starts the system's Chromium, or where there is none, Playwright's own."""
-    return playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(CHROMIUM_ARGUMENTS))
+    """Starts the system's Chromium.
+
+    Raises:
+        RuntimeError: if there is none.
+    """
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        raise RuntimeError("chromium is missing: install it, `apt-get install chromium` on Debian")
+    return playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_ARGUMENTS))
 
 
 def main() -> None:

@@ -83,12 +83,13 @@ class ImageError(ValueError):
     """An image that cannot be read; the message says which, why, and what to do."""
 
 
-def decode_image(stream: BinaryIO, name: str) -> tuple[Image.Image, tuple[int, int]]:
+def decode_image(stream: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, tuple[int, int]]:
     """Decodes an image file, if what that takes is within bounds.
 
     Args:
         stream: the file, at its start.
         name: what messages call it.
+        max_pixels: an image with more is refused before it is decoded.
 
     Returns:
         The image, at its first frame, and the width and height of the image in the file: a large JPEG comes at a half,
@@ -110,7 +111,7 @@ def decode_image(stream: BinaryIO, name: str) -> tuple[Image.Image, tuple[int, i
         stream.seek(0)
     image = _OPENERS[kind][1](stream)
     size = image.size
-    check_size(*size, name)
+    check_size(*size, name, max_pixels)
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         _shrink_jpeg(image)
     if _decoder_bytes(image, size) > MAX_DECODER_BYTES:
@@ -138,7 +139,7 @@ def errors_explained(name: str) -> Iterator[None]:
         raise ImageError(f"{name}: is broken or cut off ({error}); get the file again") from error
 
 
-def check_size(width: int, height: int, name: str) -> None:
+def check_size(width: int, height: int, name: str, max_pixels: int = MAX_PIXELS) -> None:
     """Refuses an image without pixels or with too many.
 
     Raises:
@@ -146,8 +147,8 @@ def check_size(width: int, height: int, name: str) -> None:
     """
     if width * height == 0:
         raise ImageError(f"{name}: holds no pixels ({width}x{height})")
-    if width * height > MAX_PIXELS:
-        raise _too_large(name, f"has more than {MAX_PIXELS // 1_000_000} million pixels")
+    if width * height > max_pixels:
+        raise _too_large(name, f"has more than {max_pixels / 1_000_000:g} million pixels")
     if max(width, height) > MAX_SIDE:
         raise _too_large(name, f"is wider or higher than {MAX_SIDE:,} pixels")
 

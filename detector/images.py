@@ -18,7 +18,15 @@ import numpy.typing as npt
 from PIL import Image, ImageStat
 
 from detector.animation import combine
-from detector.decoding import WHOLE_PIXELS, ImageError, check_size, decode_image, errors_explained, shrink_factor
+from detector.decoding import (
+    MAX_PIXELS,
+    WHOLE_PIXELS,
+    ImageError,
+    check_size,
+    decode_image,
+    errors_explained,
+    shrink_factor,
+)
 
 __all__ = [
     "SUFFIXES",
@@ -84,7 +92,7 @@ class Picture(NamedTuple):
     image_hw: tuple[int, int]
 
 
-def load(source: Source, frames: Frames = "first") -> npt.NDArray[np.uint8]:
+def load(source: Source, frames: Frames = "first", max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Turns anything that holds an image into an RGB array.
 
     EXIF orientation is applied, and transparency is flattened onto white, or onto black where the visible ink is light.
@@ -95,6 +103,7 @@ def load(source: Source, frames: Frames = "first") -> npt.NDArray[np.uint8]:
             [H, W, 3] (RGB) or [H, W, 4] (RGBA): bool, integers in 0..255 or 0..65535, or floats in [0, 1] or [0, 255].
         frames: what an animation gives: its first frame (a Pillow image: its current one), or all combined into one
             (see `animation.combine`).
+        max_pixels: an image file with more is refused before it is decoded.
 
     Returns:
         uint8 [H, W, 3], RGB; it may share memory with an array given.
@@ -102,10 +111,10 @@ def load(source: Source, frames: Frames = "first") -> npt.NDArray[np.uint8]:
     Raises:
         ImageError: if there is no image in it, or one that is broken, empty or too large (see `decoding`).
     """
-    return load_picture(source, frames).pixels
+    return load_picture(source, frames, max_pixels).pixels
 
 
-def load_picture(source: Source, frames: Frames = "first") -> Picture:
+def load_picture(source: Source, frames: Frames = "first", max_pixels: int = MAX_PIXELS) -> Picture:
     """As `load`, with the size of the image as given."""
     if isinstance(source, np.ndarray):
         return Picture(_from_array(source), (source.shape[0], source.shape[1]))
@@ -115,17 +124,17 @@ def load_picture(source: Source, frames: Frames = "first") -> Picture:
             source.load()
             return _from_pillow(source, source.size, frames, "the image given")
     if isinstance(source, bytes):
-        return _from_bytes(source, frames, f"the image given ({len(source)} bytes)")
+        return _from_bytes(source, frames, f"the image given ({len(source)} bytes)", max_pixels)
     name = os.fspath(source)
     if is_data_url(name):
-        return _from_bytes(from_base64(name), frames, name_of(name))
+        return _from_bytes(from_base64(name), frames, name_of(name), max_pixels)
     try:
         stream = open(name, "rb")  # noqa: SIM115 - closed below; errors of opening and of decoding are told apart
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = error.strerror if isinstance(error, OSError) else error
         raise ImageError(f"{name_of(name)}: cannot be opened: {reason}") from error
     with stream:
-        return _from_stream(stream, frames, name)
+        return _from_stream(stream, frames, name, max_pixels)
 
 
 def is_data_url(source: str) -> bool:
@@ -225,14 +234,14 @@ def boxes_to_image(
     return np.clip(boxes_xyxy * scale, 0, limits)
 
 
-def _from_bytes(data: bytes, frames: Frames, name: str) -> Picture:
-    return _from_stream(BytesIO(data), frames, name)
+def _from_bytes(data: bytes, frames: Frames, name: str, max_pixels: int) -> Picture:
+    return _from_stream(BytesIO(data), frames, name, max_pixels)
 
 
-def _from_stream(stream: BinaryIO, frames: Frames, name: str) -> Picture:
+def _from_stream(stream: BinaryIO, frames: Frames, name: str, max_pixels: int) -> Picture:
     """Decodes an image file; `name` is for messages."""
     with errors_explained(name):
-        image, size = decode_image(stream, name)
+        image, size = decode_image(stream, name, max_pixels)
         with image:
             return _from_pillow(image, size, frames, name)
 

@@ -35,7 +35,8 @@ def main(argv: list[str] | None = None) -> None:
     if not settings.api_keys and not _is_loopback(args.host):
         logging.getLogger("uvicorn.error").warning("Other machines can reach this service, and it asks for no key.")
     # Requests are counted in /metrics rather than logged line by line.
-    uvicorn.run(app, host=args.host, port=args.port, access_log=False, server_header=False)
+    # Nothing depends on where a request comes from, so no header about it is looked for.
+    uvicorn.run(app, host=args.host, port=args.port, access_log=False, server_header=False, proxy_headers=False)
 
 
 def _parser() -> argparse.ArgumentParser:

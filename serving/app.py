@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, Response, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
@@ -78,7 +78,7 @@ def _reading(settings: Settings, reader: Reader, pool: Pool) -> APIRouter:
     def options_of(query: str) -> Options:
         try:
             options = ReadingQuery.model_validate(dict(parse_qsl(query, keep_blank_values=True))).options()
-            reader.with_options(**options.of_reader())
+            reader.with_options(**options._replace(pattern=None).of_reader())  # a worker compiles the pattern
         except ValidationError as error:
             details = [f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()]
             raise Problem(422, "invalid-option", "; ".join(details)) from error
@@ -161,21 +161,26 @@ async def _answer(request: Request, pool: Pool, pictures: Sequence[Picture], opt
         answers = pool.submit(pictures, options)
     except QueueFull as error:
         raise queue_full() from error
+    first = await next((answer for answer in answers if not answer.done()), answers[0])  # the first one from a worker
+    if first.outcome == "refused":  # as all of them are: they have the same options
+        for answer in answers[1:]:
+            answer.cancel()
+        raise Problem(422, "invalid-option", str(first.error))
     if LINES in request.headers.get("accept", ""):
         return StreamingResponse(_lines(answers), media_type=LINES)
     if not alone:
-        return JSONResponse([answer.record for answer in await asyncio.gather(*answers)])
-    record, failed = await answers[0]
-    if failed:
-        raise Problem(500, "reading-failed", f"the image {record['error']}")
-    if record["error"] is not None:
-        raise Problem(422, "unreadable-image", record["error"])
-    return JSONResponse(record)
+        lines = [answer.line for answer in await asyncio.gather(*answers)]
+        return Response(b"[" + b",".join(lines) + b"]", media_type="application/json")
+    if first.outcome == "failed":
+        raise Problem(500, "reading-failed", f"the image {first.error}")
+    if first.outcome == "unreadable":
+        raise Problem(422, "unreadable-image", str(first.error))
+    return Response(first.line, media_type="application/json")
 
 
-async def _lines(answers: Sequence[asyncio.Future[Answer]]) -> AsyncIterator[str]:
+async def _lines(answers: Sequence[asyncio.Future[Answer]]) -> AsyncIterator[bytes]:
     for answer in answers:
-        yield json.dumps((await answer).record, ensure_ascii=False) + "\n"
+        yield (await answer).line
 
 
 def _guards(api_keys: Sequence[str]) -> list[Any]:

@@ -16,7 +16,7 @@ class Metrics:
     Attributes:
         requests: requests answered, by route and status.
         latency: seconds from the head of a request to the end of its answer, by route.
-        images: images by outcome: read, unreadable, or failed.
+        images: images by outcome.
         reading: seconds that a worker takes for an image.
         waiting: images waiting or being read.
         workers: workers alive.
@@ -37,10 +37,6 @@ class Metrics:
         self.waiting = Gauge("captcha_waiting_images", "Images waiting or being read", registry=registry)
         self.workers = Gauge("captcha_workers", "Workers alive", registry=registry)
         self.restarts = Counter("captcha_worker_restarts", "Workers that were replaced", registry=registry)
-
-    def count_image(self, error: str | None, failed: bool) -> None:
-        """Counts an image by what became of it."""
-        self.images.labels("failed" if failed else "read" if error is None else "unreadable").inc()
 
     def text(self) -> bytes:
         """All of it in Prometheus's format."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from detector.images import Frames
 from detector.reading import Case
 
 
@@ -13,8 +14,11 @@ class Options(NamedTuple):
     charset: str | None = None
     length: str | None = None
     case: Case = "keep"
+    prefer: str | None = None
+    pattern: str | None = None
     top_k: int = 1
     looks: int | None = None
+    frames: Frames = "first"
     min_confidence: float = 0.0
 
     def of_reader(self) -> dict[str, Any]:

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
-from detector.records import Reading
+from detector.images import ImageError
 from serving.metrics import Metrics
 from serving.options import Options
-from serving.worker import READY
+from serving.worker import READY, Outcome, to_line
 
 _ROOT = Path(__file__).resolve().parent.parent  # where `serving` and `detector` lie
 _LONGEST_LINE = 1 << 22  # bytes of an answer
@@ -49,12 +49,18 @@ class Answer(NamedTuple):
     """What became of an image.
 
     Attributes:
-        record: the fields of a line of `infer.py --format jsonl`.
-        failed: whether it was the service that failed, by time or by a crash, rather than the image.
+        outcome: whether it was read; `failed` is the service's own fault, by time or by a crash.
+        line: the fields of a line of `infer.py --format jsonl`, as JSON with a line break.
     """
 
-    record: dict[str, Any]
-    failed: bool = False
+    outcome: Outcome
+    line: bytes
+
+    @property
+    def error(self) -> str | None:
+        """Why the image was not read."""
+        error: str | None = json.loads(self.line)["error"]
+        return error
 
 
 @dataclass
@@ -128,7 +134,7 @@ class Pool:
         self._metrics.waiting.inc()
         answer.add_done_callback(self._leave)
         if picture.error is not None:
-            answer.set_result(_unread(picture.file, picture.error))
+            answer.set_result(_unread(picture.file, picture.error, "unreadable"))
             return answer
         head = {"file": picture.file, "size": len(picture.content), "options": options}
         self._jobs.put_nowait(_Job(json.dumps(head).encode() + b"\n" + picture.content, picture.file, answer))
@@ -138,7 +144,7 @@ class Pool:
         self._room += 1
         self._metrics.waiting.dec()
         if not answer.cancelled():
-            self._metrics.count_image(answer.result().record["error"], answer.result().failed)
+            self._metrics.images.labels(answer.result().outcome).inc()
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
@@ -200,29 +206,28 @@ class Pool:
         loop = asyncio.get_running_loop()
         start = loop.time()
         timer = loop.call_later(self._time_limit, _kill, process)
-        record = None
+        answer = None
         try:
-            record = await _exchange(process, job.message)
+            answer = await _exchange(process, job.message)
         finally:
             timer.cancel()
-            if record is None:
+            if answer is None:
                 self._lost(job, loop.time() - start)
         self._metrics.reading.observe(loop.time() - start)
-        _settle(job, Answer(record))
+        _settle(job, answer)
 
     def _lost(self, job: _Job, duration: float) -> None:
         """What becomes of the image of a worker that ended."""
         job.tries += 1
         if duration >= self._time_limit:
-            message = f"took more than {self._time_limit:g} s to read"
-            _settle(job, Answer(_unread(job.file, message).record, failed=True))
+            _settle(job, _unread(job.file, f"took more than {self._time_limit:g} s to read", "failed"))
         elif job.tries < _TRIES:
             self._jobs.put_nowait(job)
         else:
-            _settle(job, Answer(_unread(job.file, "brought the reader down").record, failed=True))
+            _settle(job, _unread(job.file, "brought the reader down", "failed"))
 
 
-async def _exchange(process: asyncio.subprocess.Process, message: bytes) -> dict[str, Any]:
+async def _exchange(process: asyncio.subprocess.Process, message: bytes) -> Answer:
     """A worker's answer.
 
     Raises:
@@ -233,10 +238,12 @@ async def _exchange(process: asyncio.subprocess.Process, message: bytes) -> dict
     try:
         process.stdin.write(message)
         await process.stdin.drain()
-        record: dict[str, Any] = json.loads(await process.stdout.readline())
-    except (ConnectionError, ValueError) as error:  # no line, or the beginning of one
+        outcome, _, line = (await process.stdout.readline()).partition(b" ")
+    except (ConnectionError, ValueError) as error:  # ValueError: a line without end
         raise WorkerEnded from error
-    return record
+    if not line.endswith(b"\n"):  # no line, or the beginning of one
+        raise WorkerEnded
+    return Answer(cast(Outcome, outcome.decode()), line)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -254,5 +261,5 @@ def _settle(job: _Job, answer: Answer) -> None:
         job.answer.set_result(answer)
 
 
-def _unread(file: str, error: str) -> Answer:
-    return Answer({"file": file, **Reading.empty().to_dict(), "error": error})
+def _unread(file: str, error: str, outcome: Outcome) -> Answer:
+    return Answer(outcome, to_line(file, ImageError(error)))

@@ -12,6 +12,9 @@ from serving.options import Options
 LONGEST_TEXT = 64
 """Characters of a length asked for; no captcha comes near, and asking for very many takes long."""
 
+LONGEST_PATTERN = 100
+"""Characters of a pattern."""
+
 MOST_STRINGS = 20
 """Strings listed for an image."""
 
@@ -46,11 +49,34 @@ class ReadingQuery(BaseModel):
         Literal["keep", "lower", "upper"],
         Field(description="write the answer in one case, where the captcha does not tell the two apart"),
     ] = "keep"
+    prefer: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=1000,
+            description="write these for all characters that look like them: digits makes 0 of O; a named charset, or "
+            "the characters themselves",
+            examples=["digits"],
+        ),
+    ] = None
+    pattern: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=LONGEST_PATTERN,
+            description="mask such as LL99 (two letters, two digits) or regular expression of the whole answer",
+            examples=["LL99", "[A-F]{2}[0-9]{3,4}"],
+        ),
+    ] = None
     top_k: Annotated[int, Field(ge=1, le=MOST_STRINGS, description="list the K most probable strings")] = 1
     min_confidence: Annotated[float, Field(ge=0, le=1, description="leave the text empty where less sure")] = 0.0
     looks: Annotated[
         int | None, Field(ge=1, le=100, description="look at an image at N sizes at most; 1 is fastest")
     ] = None
+    frames: Annotated[
+        Literal["first", "combined"],
+        Field(description="read the first frame of an animation, or all of them combined"),
+    ] = "first"
 
     def options(self) -> Options:
         """What the workers take."""

@@ -166,14 +166,14 @@ HOUSE = {
     # the form of every error
     "serving/problems.py": Room("", "fastapi starlette"),
     "serving/metrics.py": Room("", "prometheus_client starlette"),
-    "serving/options.py": Room("detector/reading.py"),
+    "serving/options.py": Room("detector/images.py detector/reading.py"),
     # a process that reads
     "serving/worker.py": Room(
         "detector/answers.py detector/images.py detector/reader.py detector/records.py serving/options.py", "numpy"
     ),
     # hands images to the workers
     "serving/pool.py": Room(
-        "detector/records.py serving/metrics.py serving/options.py serving/worker.py",
+        "detector/images.py serving/metrics.py serving/options.py serving/worker.py",
     ),
     "serving/folder.py": Room("serving/pool.py"),
     "serving/schemas.py": Room("detector/reader.py serving/options.py", "pydantic"),

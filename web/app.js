@@ -111,9 +111,10 @@ function applyOptions() {
   $("own-field").hidden = !own;
   if (!network) return;
   const charset = (own ? $("own").value : $("charset").value) || null;
-  const length = $("length").value.trim() || null;
+  const [length, prefer, pattern] = ["length", "prefer", "pattern"].map((id) => $(id).value.trim() || null);
+  const options = { charset, length, case: $("case").value, prefer, pattern, topK: STRINGS };
   try {
-    reader = new Reader(network.detect, network.settings, { charset, length, case: $("case").value, topK: STRINGS });
+    reader = new Reader(network.detect, network.settings, options);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     $("complaint").textContent = sentence(error.message);

@@ -2,8 +2,8 @@
  * Reads captchas from what the network sees: the page's mirror of the Python package, function by function.
  *
  * `detector/charset.py`, `images.py`, `reading.py` and `reader.py` hold the explanations; the sections here bear their
- * names, and `tests/browser` holds both to the same answers. Plain JavaScript without dependencies: it runs wherever
- * modules do.
+ * names, and `tests/browser` holds both to the same answers. Plain JavaScript that needs `pattern.js` and nothing else: it
+ * runs wherever modules do.
  *
  * @typedef {{data: Uint8Array | Uint8ClampedArray, height: number, width: number}} Picture RGB, [height, width, 3]
  * @typedef {{boxes: Float32Array, scores: Float32Array, probs: Float32Array}} Detections [N, 4] xyxy, [N], [N, C]
@@ -11,6 +11,8 @@
  * @typedef {{char: string, score: number, box: Box, alternatives: [string, number][]}} Character
  * @typedef {{text: string, confidence: number, characters: Character[], readings: [string, number][]}} Reading
  */
+
+import { automaton, check } from "./pattern.js";
 
 // --- charset.py
 
@@ -28,6 +30,13 @@ export const NAMED_CHARSETS = new Map([
   ["alnum", DIGITS + UPPER + LOWER],
 ]);
 
+/** Characters that no reader can tell apart by their shape. */
+const LOOKALIKES = ["0Oo", "1lI|", "cC", "sS", "vV", "wW", "xX", "zZ"];
+
+function resolveCharset(nameOrLiteral) {
+  return NAMED_CHARSETS.get(nameOrLiteral) ?? nameOrLiteral;
+}
+
 /**
  * Marks the characters that may occur.
  * @param {string[]} charset The characters of the network's classes, in order.
@@ -35,11 +44,9 @@ export const NAMED_CHARSETS = new Map([
  * @returns {boolean[]} One per class.
  */
 export function allowedMask(charset, allowed) {
-  const characters = new Set(NAMED_CHARSETS.get(allowed) ?? allowed);
+  const characters = new Set(resolveCharset(allowed));
   const mask = charset.map((char) => characters.has(char));
-  if (!mask.includes(true)) {
-    throw new RangeError(`no character of “${allowed}” is among those the model knows: ${charset.join("")}`);
-  }
+  check(mask.includes(true), `no character of “${allowed}” is among those the model knows: ${charset.join("")}`);
   return mask;
 }
 
@@ -155,6 +162,8 @@ export function readingOptions({
   overlapThresh = 0.65,
   allowed = null,
   case: written = "keep",
+  prefer = null,
+  pattern = null,
   minLength = 0,
   maxLength = Infinity,
   topK = 1,
@@ -164,59 +173,46 @@ export function readingOptions({
   check(["keep", "lower", "upper"].includes(written), `case must be keep, lower or upper, not ${written}`);
   check(0 <= minLength && minLength <= maxLength, `need 0 <= minLength <= maxLength, not ${minLength}..${maxLength}`);
   check(topK >= 1, `topK must be at least 1, not ${topK}`);
-  return { scoreThresh, overlapThresh, allowed, case: written, minLength, maxLength, topK };
-}
-
-function check(condition, message) {
-  if (!condition) throw new RangeError(message);
+  return { scoreThresh, overlapThresh, allowed, case: written, prefer, pattern, minLength, maxLength, topK };
 }
 
 /**
  * Reads a string from the characters detected in one image.
  * @param {Detections} detections
- * @param {string[]} charset The characters of the network's classes, in order.
+ * @param {Constraint} constraint What the options allow of the network's characters.
  * @param {ReturnType<typeof readingOptions>} options
  * @returns {Reading}
  */
-export function read(detections, charset, options) {
-  const [distinct, presence, weights, names] = candidates(detections, charset, options);
-  const boxes = distinct.map((row) => boxOf(detections, row));
-  const absence = presence.map((value) => 1 - value);
-  const best = weights.map((row, i) => Math.max(...row) / absence[i]);
-  const bestFirst = argsort(best);
-  let count = Math.max(presence.filter((value) => value >= 0.5).length, options.minLength);
-  count = Math.min(count, options.maxLength, distinct.length);
-  const leftToRight = argsort(boxes.map((box) => -(box[0] + box[2])));
-  const chosen = new Set(bestFirst.slice(0, count));
-  const characters = leftToRight
-    .filter((i) => chosen.has(i))
-    .map((i) => character(weights[i], boxes[i], names));
-  const text = characters.map(({ char }) => char).join("");
-  let confidence = product(characters.map(({ score }) => score));
-  confidence *= product(bestFirst.slice(count).map((i) => absence[i]));
-  if (distinct.length < options.minLength) confidence = 0;
-  const readings = [[text, confidence]];
-  if (options.topK > 1) {
-    const ordered = leftToRight.map((i) => weights[i]);
-    const others = mostProbableStrings(ordered, leftToRight.map((i) => absence[i]), names, options);
-    readings.push(...others.filter(([other]) => other !== text).slice(0, options.topK - 1));
+export function read(detections, { columns, names, allowed }, options) {
+  const { scores, probs } = detections;
+  check(probs.length === scores.length * columns.length, `the detections do not fit ${columns.length} characters`);
+  const rows = candidates(detections, options, allowed.shortest);
+  const presence = rows.map((row) => presenceOf(scores[row], options.scoreThresh));
+  const added = rows.map((row) => addUp(probs.subarray(row * columns.length), columns, names));
+  let spellings = mostProbableStrings(presence, added, names, allowed, options.topK);
+  if (spellings.length === 0) { // what is there is worth showing all the same
+    const everything = automaton(names, null, rows.length, rows.length);
+    spellings = mostProbableStrings(presence, added, names, everything, 1);
+    spellings = [{ ...spellings[0], prob: 0 }];
   }
-  return { text, confidence, characters, readings };
+  const [{ text, prob, picks }] = spellings;
+  const characters = picks.map((pick) => character(pick, presence[pick.row], boxOf(detections, rows[pick.row]), names));
+  return { text, confidence: prob, characters, readings: spellings.map((spelling) => [spelling.text, spelling.prob]) };
 }
 
-/** The rows that may be characters, how probably each is one, its weight as every character, and their names. */
-function candidates(detections, charset, options) {
-  const { scores, probs } = detections;
-  const classes = charset.length;
-  check(probs.length === scores.length * classes, `the detections do not fit ${classes} characters`);
-  let rows = distinctRows(detections, options.overlapThresh, Math.min(MIN_SCORE, options.scoreThresh / 2));
-  if (rows.length < options.minLength) {
-    rows = distinctRows(detections, options.overlapThresh, 0).slice(0, options.minLength);
-  }
-  const presence = rows.map((row) => presenceOf(scores[row], options.scoreThresh));
-  const classProbs = rows.map((row) => [...probs.subarray(row * classes, (row + 1) * classes)]);
-  const [folded, names] = fold(maskedProbs(classProbs, charset, options.allowed), charset, options.case);
-  return [rows, presence, folded.map((row, i) => row.map((prob) => prob * presence[i])), names];
+/**
+ * What the options allow of a network's characters.
+ * @typedef {{names: string[], columns: number[], allowed: import("./pattern.js").Automaton}} Constraint The characters
+ *   that an answer is written in; for each of the network's, the place of the one that its probability counts for, or
+ *   -1; and which strings are allowed.
+ * @param {string[]} charset The characters of the network's classes, in order.
+ * @param {ReturnType<typeof readingOptions>} options
+ * @returns {Constraint}
+ * @throws {RangeError} if no string is.
+ */
+export function constraint(charset, options) {
+  const { names, columns } = writtenIn(charset, options);
+  return { names, columns, allowed: automaton(names, options.pattern, options.minLength, options.maxLength) };
 }
 
 /**
@@ -232,7 +228,7 @@ export function agree(readings, count) {
     const lead = probs.get(reading.text) - probs.get(best.text) || reading.confidence - best.confidence;
     return lead > 0 ? reading : best;
   });
-  const others = mostProbable(listed, count).filter(([text]) => text !== surest.text);
+  const others = mostProbable([...listed], count).filter(([text]) => text !== surest.text);
   const confidence = Math.min(probs.get(surest.text), 1);
   const ranked = [[surest.text, confidence], ...others.slice(0, count - 1)];
   return { text: surest.text, confidence, characters: surest.characters, readings: ranked };
@@ -246,6 +242,10 @@ function meanProbs(readings, count) {
     }
   }
   return probs;
+}
+
+function mostProbable(probs, count) {
+  return probs.sort((a, b) => b[1] - a[1]).slice(0, count);
 }
 
 /**
@@ -265,36 +265,89 @@ export function calibrate(reading, slope, offset) {
 }
 
 /**
- * The most probable strings of an allowed length, exactly, with their probabilities, best first.
- * @param {number[][]} weights [N, C] The probability that candidate n, from left to right, is character c.
- * @param {number[]} absence N probabilities that the candidate is nothing at all.
+ * The most probable strings that an automaton accepts, exactly, best first.
+ * @typedef {{row: number, label: number, probs: number[]}} Pick A candidate that is read as a character: its row, the
+ *   character's column, and the candidate's class distribution at this place of the string.
+ * @typedef {{text: string, prob: number, picks: Pick[]}} Spelling
+ * @param {number[]} presence N probabilities that a candidate, from left to right, is a character.
+ * @param {number[][]} probs [N, C] Which one it then is.
  * @param {string[]} names The characters of the C columns.
- * @param {ReturnType<typeof readingOptions>} options
- * @returns {[string, number][]}
+ * @param {import("./pattern.js").Automaton} allowed Which strings are allowed.
+ * @param {number} count How many strings to find.
+ * @returns {Spelling[]}
  */
-export function mostProbableStrings(weights, absence, names, { minLength, maxLength, topK }) {
-  let beams = [new Map([["", 1]])]; // beams[n]: the best strings of n characters so far
-  weights.forEach((row, n) => {
-    const labels = argsort(row).slice(0, topK).filter((label) => row[label] > 0);
-    const grown = Array.from({ length: Math.min(beams.length, maxLength) + 1 }, () => new Map());
-    beams.forEach((beam, length) => {
-      for (const [text, prob] of beam) {
-        keepBest(grown[length], text, prob * absence[n]);
-        if (length >= maxLength) continue;
-        for (const label of labels) keepBest(grown[length + 1], text + names[label], prob * row[label]);
+export function mostProbableStrings(presence, probs, names, allowed, count) {
+  const moves = movesOf(probs, allowed, count);
+  let beams = new Map([[0, [{ text: "", prob: 1, picks: [] }]]]);
+  presence.forEach((present, row) => {
+    const grown = new Map();
+    for (const [state, beam] of beams) {
+      for (const { text, prob, picks } of beam) {
+        keepBest(grown, state, { text, prob: prob * (1 - present), picks });
+        for (const { pick, chance, following } of moves[state][row]) {
+          const longer = { text: text + names[pick.label], prob: prob * present * chance, picks: [...picks, pick] };
+          keepBest(grown, following, longer);
+        }
       }
-    });
-    beams = grown.map((beam) => new Map(mostProbable(beam, topK)));
+    }
+    beams = new Map([...grown].map(([state, beam]) => [state, best([...beam.values()], count)]));
   });
-  return mostProbable(new Map(beams.slice(minLength).flatMap((beam) => [...beam])), topK);
+  return best([...beams].flatMap(([state, beam]) => (allowed.states[state].accepts ? beam : [])), count);
 }
 
-function keepBest(probs, text, prob) {
-  if (prob > (probs.get(text) ?? 0)) probs.set(text, prob);
+/** For each state and candidate: its `count` most probable characters, for each state that may follow. */
+function movesOf(probs, allowed, count) {
+  const shared = new Map(); // many states are alike
+  return allowed.states.map((state) => {
+    const branches = state.branches.map(([labels, following]) => {
+      const key = `${state.labels} ${labels}`;
+      if (!shared.has(key)) shared.set(key, picksOf(given(probs, state.labels), labels, count));
+      return [shared.get(key), following];
+    });
+    return probs.map((_, row) =>
+      branches.flatMap(([choices, following]) => choices[row].map((choice) => ({ ...choice, following }))),
+    );
+  });
 }
 
-function mostProbable(probs, count) {
-  return [...probs].sort((a, b) => b[1] - a[1]).slice(0, count);
+/** The `count` most probable of some labels for each row of [N, C], with their probabilities. */
+function picksOf(distributions, labels, count) {
+  return distributions.map((probs, row) =>
+    argsort(labels.map((label) => probs[label]))
+      .slice(0, count)
+      .map((place) => ({ pick: { row, label: labels[place], probs }, chance: probs[labels[place]] }))
+      .filter(({ chance }) => chance > 0),
+  );
+}
+
+/** Class distributions [N, C] given that only some labels occur; a row without any mass there is uniform. */
+function given(probs, labels) {
+  return probs.map((row) => {
+    const masked = row.map(() => 0);
+    for (const label of labels) masked[label] = row[label];
+    const mass = sum(masked);
+    if (mass > 0) return masked.map((prob) => prob / mass);
+    for (const label of labels) masked[label] = 1 / labels.length;
+    return masked;
+  });
+}
+
+function keepBest(beams, state, spelling) {
+  if (!beams.has(state)) beams.set(state, new Map());
+  const beam = beams.get(state);
+  if (!(beam.get(spelling.text)?.prob >= spelling.prob)) beam.set(spelling.text, spelling);
+}
+
+function best(spellings, count) {
+  return spellings.sort((a, b) => b.prob - a.prob).slice(0, count);
+}
+
+/** What may be characters, from left to right: rows of the detections. */
+function candidates(detections, options, atLeast) {
+  let rows = distinctRows(detections, options.overlapThresh, Math.min(MIN_SCORE, options.scoreThresh / 2));
+  if (rows.length < atLeast) rows = distinctRows(detections, options.overlapThresh, 0).slice(0, atLeast);
+  const middles = rows.map((row) => boxOf(detections, row)).map(([x1, , x2]) => x1 + x2);
+  return argsort(middles.map((middle) => -middle)).map((place) => rows[place]);
 }
 
 function presenceOf(score, thresh) {
@@ -326,40 +379,48 @@ function overlap(a, b) {
   return (width * height) / Math.min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]));
 }
 
-/** Class distributions [N, C] given that only allowed characters occur; a row without any mass there is uniform. */
-function maskedProbs(probs, charset, allowed) {
-  if (allowed === null) return probs;
-  const mask = allowedMask(charset, allowed);
-  return probs.map((row) => {
-    const masked = row.map((prob, label) => (mask[label] ? prob : 0));
-    const kept = sum(masked) > 0 ? masked : mask.map(Number);
-    const mass = sum(kept);
-    return kept.map((prob) => prob / mass);
-  });
+/** The characters that an answer is written in, and which of them each of the network's counts for. */
+function writtenIn(charset, { allowed, case: written, prefer }) {
+  const occurs = allowed === null ? charset.map(() => true) : allowedMask(charset, allowed);
+  const instead = lookalikes([...resolveCharset(prefer ?? "")].map((char) => inCase(char, written)));
+  const forms = charset.map((char) => inCase(char, written)).map((char) => instead.get(char) ?? char);
+  const names = [...new Set(forms.filter((_, label) => occurs[label]))];
+  return { names, columns: forms.map((char, label) => (occurs[label] ? names.indexOf(char) : -1)) };
 }
 
-/** Adds up [N, C] over the two forms of each letter, and names the columns that are left. */
-function fold(probs, charset, written) {
-  if (written === "keep") return [probs, charset];
-  const forms = charset.map((char) => {
-    const form = written === "lower" ? char.toLowerCase() : char.toUpperCase();
-    return [...form].length === 1 ? form : char; // a sharp s has no capital of one letter
-  });
-  const names = [...new Set(forms)];
-  const columns = forms.map((form) => names.indexOf(form));
-  const folded = probs.map((row) => {
-    const total = names.map(() => 0);
-    row.forEach((prob, label) => (total[columns[label]] += prob));
-    return total;
-  });
-  return [folded, names];
+function inCase(char, written) {
+  const other = written === "lower" ? char.toLowerCase() : written === "upper" ? char.toUpperCase() : char;
+  return [...other].length === 1 ? other : char; // a sharp s has no capital of one letter
 }
 
-/** The most probable character of a row of weights, with its alternatives. */
-function character(weights, box, names) {
-  const [best, ...others] = argsort(weights).filter((label, rank) => rank === 0 || weights[label] > MIN_ALTERNATIVE);
-  const alternatives = others.slice(0, MAX_ALTERNATIVES).map((label) => [names[label], weights[label]]);
-  return { char: names[best], score: weights[best], box, alternatives };
+/** What is written instead of each character that looks like a preferred one. */
+function lookalikes(preferred) {
+  const instead = new Map();
+  for (const char of new Set(preferred)) {
+    for (const group of LOOKALIKES.filter((characters) => characters.includes(char))) {
+      const other = instead.get(char);
+      check(!other, `“${other}” and “${char}” look alike: only one of them can be preferred`);
+      for (const alike of group) instead.set(alike, char);
+    }
+  }
+  return instead;
+}
+
+/** Adds the probabilities of the network's characters up to those that an answer is written in. */
+function addUp(probs, columns, names) {
+  const total = new Float32Array(names.length);
+  columns.forEach((column, label) => {
+    if (column >= 0) total[column] += probs[label];
+  });
+  return [...total];
+}
+
+/** A character of a spelling, with its alternatives. */
+function character({ label, probs }, presence, box, names) {
+  const weights = probs.map((prob) => prob * presence);
+  const others = argsort(weights).filter((other) => other !== label && weights[other] > MIN_ALTERNATIVE);
+  const alternatives = others.slice(0, MAX_ALTERNATIVES).map((other) => [names[other], weights[other]]);
+  return { char: names[label], score: weights[label], box, alternatives };
 }
 
 // --- reader.py
@@ -374,21 +435,25 @@ export const SURE = 0.5;
  *   pixels of that.
  * @param {object} settings What the weights say about their network: `NetworkSettings` in Python, as JSON.
  * @param {object} options `charset`: a name or the characters that may occur; `length`: 4, "4" or "3-6"; `case`:
- *   "keep", "lower" or "upper"; `topK`: how many strings a reading lists; `looks`: how many looks at most.
- * @throws {RangeError} if an option is out of its range, or the network knows none of the characters.
+ *   "keep", "lower" or "upper"; `prefer`: characters to be written for all that look like them; `pattern`: a mask or a
+ *   regular expression; `topK`: how many strings a reading lists; `looks`: how many looks at most.
+ * @throws {RangeError} if an option is out of its range, or no string of the network's characters is allowed.
  */
 export class Reader {
-  constructor(detect, settings, { charset = null, length = null, case: written, topK, looks = Infinity } = {}) {
+  constructor(
+    detect,
+    settings,
+    { charset = null, length = null, case: written, prefer, pattern, topK, looks = Infinity } = {},
+  ) {
     const [minLength, maxLength] = length === null ? [0, Infinity] : parseLength(length);
     check(looks >= 1, `looks must be at least 1, not ${looks}`);
     this.detect = detect;
     this.settings = settings;
-    this.charset = [...settings.charset];
-    if (charset !== null) allowedMask(this.charset, charset); // throws where the network knows none of them
     const { score_thresh: scoreThresh, overlap_thresh: overlapThresh } = settings;
     this.options = readingOptions({
-      scoreThresh, overlapThresh, allowed: charset, case: written, minLength, maxLength, topK,
+      scoreThresh, overlapThresh, allowed: charset, case: written, prefer, pattern, minLength, maxLength, topK,
     });
+    this.constraint = constraint([...settings.charset], this.options);
     this.compared = { ...this.options, topK: Math.max(this.options.topK, STRINGS_PER_LOOK) };
     this.mostLooks = looks;
   }
@@ -414,10 +479,10 @@ export class Reader {
   /** The answer after one more of some looks; `seen` is what those before it read, and grows. */
   answer(detections, seen, looks) {
     if (seen.length === 0) {
-      const reading = read(detections, this.charset, this.options);
+      const reading = read(detections, this.constraint, this.options);
       if (reading.confidence > SURE || looks === 1) return reading;
     }
-    seen.push(read(detections, this.charset, this.compared));
+    seen.push(read(detections, this.constraint, this.compared));
     return agree(seen, this.options.topK);
   }
 
@@ -452,10 +517,6 @@ function argsort(values) {
 
 function sum(values) {
   return values.reduce((total, value) => total + value, 0);
-}
-
-function product(values) {
-  return values.reduce((total, value) => total * value, 1);
 }
 
 function roundHalfToEven(value) {

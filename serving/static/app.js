@@ -77,7 +77,8 @@ function query() {
   const valid = length.checkValidity() && !(shortest > longest) && !(longest > 64);
   $("options-error").textContent = valid ? "" : "Length: a number such as 4 or a range such as 3-6, up to 64.";
   if (!valid) return null;
-  const values = { charset: own ? $("own").value : $("charset").value, length: length.value.trim(), case: $("case").value };
+  const values = { charset: own ? $("own").value : $("charset").value };
+  for (const id of ["length", "case", "prefer", "pattern", "frames"]) values[id] = $(id).value.trim();
   return new URLSearchParams(Object.entries(values).filter(([, value]) => value));
 }
 

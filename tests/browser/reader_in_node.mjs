@@ -1,16 +1,22 @@
-// Calls web/reader.js for test_web_demo.py: a JSON call per line of standard input, a JSON answer per line of output.
+// Calls web/reader.js and web/pattern.js for test_web_reader.py: a JSON call per line of standard input, a JSON answer per line of output.
 
 import { createHash } from "node:crypto";
 import { createInterface } from "node:readline";
+import { automaton } from "../../web/pattern.js";
 import * as reader from "../../web/reader.js";
 
 const CALLS = {
-  read: ({ detections, charset, options }) =>
-    reader.read(typed(detections), [...charset], reader.readingOptions(options)),
+  automaton: ({ names, pattern, minLength, maxLength }) => automaton([...names], pattern, minLength, maxLength ?? Infinity),
+  read: ({ detections, charset, options }) => {
+    const known = reader.readingOptions(options);
+    return reader.read(typed(detections), reader.constraint([...charset], known), known);
+  },
   agree: ({ readings, count }) => reader.agree(readings, count),
   calibrate: ({ reading, slope, offset }) => reader.calibrate(reading, slope, offset),
-  mostProbableStrings: ({ weights, absence, names, options }) =>
-    reader.mostProbableStrings(weights, absence, names, reader.readingOptions(options)),
+  mostProbableStrings: ({ presence, probs, names, pattern, minLength, maxLength, count }) => {
+    const allowed = automaton([...names], pattern, minLength, maxLength ?? Infinity);
+    return reader.mostProbableStrings(presence, probs, [...names], allowed, count);
+  },
   resize: ({ image, height, width }) => digest(reader.resize(picture(image), height, width)),
   flatten: ({ image }) => digest(reader.flatten(picture(image))),
   parseLength: ({ length }) => reader.parseLength(length),

@@ -4,9 +4,11 @@ import base64
 import csv
 import re
 import signal
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, Route, expect
 from running import Service, png
 
@@ -100,6 +102,11 @@ def test_options_read_everything_again(page: Page) -> None:
     page.fill("#own", "Aa")
     page.select_option("#case", "lower")
     expect(page.locator("td.text")).to_have_text(["aa", "aa"])
+    page.select_option("#charset", "")
+    page.fill("#pattern", "[A-Z]\\d|9J")
+    expect(page.locator("#error")).to_contain_text("no string of the characters")  # of small letters
+    page.select_option("#case", "keep")
+    expect(page.locator("td.text")).to_have_text(["9J", "J9"])
 
 
 @pytest.mark.parametrize("length", ["four", "5-3", "0", "65"])
@@ -112,6 +119,16 @@ def test_a_length_that_makes_no_sense_is_told_and_not_sent(page: Page, length: s
     expect(page.locator("#text")).to_have_text("3A")
     page.fill("#length", "2-3")
     expect(page.locator("#options-error")).to_be_empty()
+
+
+def test_an_animation_is_read_from_all_its_frames(page: Page) -> None:
+    stream = BytesIO()
+    first, second = (Image.open(BytesIO(png(text))) for text in ("3  ", "  A"))
+    first.save(stream, "PNG", save_all=True, append_images=[second])
+    choose(page, {"name": "a.png", "mimeType": "image/png", "buffer": stream.getvalue()})
+    expect(page.locator("#text")).to_have_text("3")
+    page.select_option("#frames", "combined")
+    expect(page.locator("#text")).to_have_text("3A")
 
 
 def test_errors_of_the_service_are_shown(page: Page) -> None:
@@ -179,20 +196,21 @@ def test_many_pictures(page: Page) -> None:
 
 
 def test_everything_is_reached_with_the_keyboard(page: Page) -> None:
+    files = [picture("a.png", "3A"), picture("b.png", "b1")]
+    page.on("filechooser", lambda chooser: chooser.set_files(files))
     page.keyboard.press("Tab")
     assert page.evaluate("() => document.activeElement.id") == "files"
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Space")
-    chooser.value.set_files([picture("a.png", "3A"), picture("b.png", "b1")])
+    page.keyboard.press("Space")
     expect(page.locator("#text")).to_have_text("3A")
     expect(page.locator("#status")).to_have_text("2 of 2 read")
     reached = []
-    for _ in range(9):
+    for _ in range(12):
         page.keyboard.press("Tab")
         reached.append(
             page.evaluate("() => document.activeElement.id || document.activeElement.innerText.split('\\n')[0]")
         )
-    assert reached == ["charset", "length", "case", "copy", "3", "A", "csv", "clear", "a.png"]
+    options = ["charset", "length", "case", "prefer", "pattern", "frames"]
+    assert reached == [*options, "copy", "3", "A", "csv", "clear", "a.png"]
     page.keyboard.press("ArrowDown")
     expect(page.locator("#text")).to_have_text("b1")
     page.keyboard.press("ArrowUp")

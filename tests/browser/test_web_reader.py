@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,13 @@ from web_fixtures import (
     call_node,
     digest,
     draw,
+    in_js,
 )
 
 from detector import Reader
 from detector.charset import Charset
 from detector.images import load, resize
+from detector.pattern import automaton
 from detector.reader import parse_length
 from detector.reading import ReadingOptions, agree, calibrate, most_probable_strings, read
 from detector.records import Detections, Reading
@@ -30,7 +33,7 @@ CHARSET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 def test_reader_js_reads_300_images_as_python_from_the_same_network_answers() -> None:
-    readers = [Reader("tiny", threads=1, **options) for options, _ in OPTIONS]
+    readers = [Reader("tiny", threads=1, **options) for options in OPTIONS]
     recordings = [Recording(reader) for reader in readers]
     wanted, calls = [], []
     for place, image in enumerate(draw(300)):
@@ -39,9 +42,9 @@ def test_reader_js_reads_300_images_as_python_from_the_same_network_answers() ->
         wanted.append(readers[kind].read(image))
         calls.append({
             "call": "readImage", "image": as_picture(image), "looks": recordings[kind].answers,
-            "settings": vars(readers[kind].settings), "options": OPTIONS[kind][1],
+            "settings": vars(readers[kind].settings), "options": in_js(OPTIONS[kind]),
         })  # fmt: skip
-    assert {len(call["looks"]) for call in calls} == {1, 2, 3, 4}
+    assert max(len(call["looks"]) for call in calls) == len(readers[0].settings.looks)
     for answer, reading in zip(call_node(calls), wanted, strict=True):
         assert_same_reading(answer, reading)
 
@@ -75,18 +78,16 @@ READING_OPTIONS = [
     {"min_length": 3, "max_length": 4, "allowed": "alnum-lower", "case": "upper", "top_k": 3},
     {"min_length": 40, "top_k": 3},  # more than there are candidates
     {"max_length": 0, "top_k": 2},
+    {"prefer": "digits"},
+    {"prefer": "Ol", "allowed": "alnum-lower", "top_k": 5},
+    {"prefer": "upper", "case": "lower", "top_k": 3},
+    {"prefer": "digits", "case": "upper", "min_length": 2, "top_k": 4},
+    {"pattern": "LL99"},  # often with fewer candidates than that
+    {"pattern": "X9*", "top_k": 4},
+    {"pattern": "(9|[A-F])+|a?", "top_k": 6},
+    {"pattern": "([^0-9]\\d){1,}", "case": "lower", "prefer": "0", "max_length": 6, "top_k": 5},
+    {"pattern": ".*(A|b).*", "allowed": "alnum", "min_length": 3, "max_length": 5, "top_k": 9},
 ]
-JS_NAMES = {
-    "score_thresh": "scoreThresh",
-    "overlap_thresh": "overlapThresh",
-    "min_length": "minLength",
-    "max_length": "maxLength",
-    "top_k": "topK",
-}
-
-
-def in_js(options: dict[str, Any]) -> dict[str, Any]:
-    return {JS_NAMES.get(name, name): value for name, value in options.items()}
 
 
 @pytest.mark.parametrize("options", READING_OPTIONS, ids=str)
@@ -126,22 +127,89 @@ def test_agree_and_calibrate_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"top_k": 1}, {"top_k": 10}, {"top_k": 10, "min_length": 3, "max_length": 3}, {"top_k": 5, "min_length": 9}],
-    ids=str,
+    ("pattern", "min_length", "max_length", "count"),
+    [
+        (None, 0, None, 1),
+        (None, 0, None, 10),
+        (None, 3, 3, 10),
+        (None, 9, None, 5),  # more than there are candidates
+        ("0*(1|2)3?", 0, None, 8),
+        ("(.[02])*", 2, 4, 20),
+    ],
 )
-def test_the_most_probable_strings_agree(options: dict[str, Any]) -> None:
+def test_the_most_probable_strings_agree(
+    pattern: str | None, min_length: int, max_length: int | None, count: int
+) -> None:
     rng = np.random.default_rng(5)
     names = "0123"  # as keys of a plain object these would lose their order
-    shares = rng.dirichlet(np.full(5, 0.5), (40, 6))  # four characters and nothing, six candidates
+    presence, probs = rng.random((40, 6)), rng.dirichlet(np.full(4, 0.5), (40, 6))  # six candidates
+    bounds = {"pattern": pattern, "minLength": min_length, "maxLength": max_length}
     calls = [
-        {"call": "mostProbableStrings", "weights": share[:, :4].tolist(), "absence": share[:, 4].tolist(),
-         "names": [*names], "options": in_js(options)}
-        for share in shares
+        {"call": "mostProbableStrings", "presence": here.tolist(), "probs": which.tolist(), "names": names,
+         "count": count, **bounds}
+        for here, which in zip(presence, probs, strict=True)
     ]  # fmt: skip
-    for share, answer in zip(shares, call_node(calls), strict=True):
-        wanted = most_probable_strings(share[:, :4], share[:, 4].tolist(), names, ReadingOptions(**options))
-        assert_same_strings(answer, wanted)
+    allowed = automaton(names, pattern, min_length, max_length)
+    for here, which, answer in zip(presence, probs, call_node(calls), strict=True):
+        wanted = most_probable_strings(here.tolist(), which, names, allowed, count)
+        assert_same_strings([(a["text"], a["prob"]) for a in answer], [(one.text, one.prob) for one in wanted])
+        for one, other in zip(answer, wanted, strict=True):
+            assert [(pick["row"], pick["label"]) for pick in one["picks"]] == [pick[:2] for pick in other.picks]
+
+
+ATOMS = ["a", "B", "0", "é", ".", "[aB]", "[^a]", "[A-Z]", "[^\\d-]", r"\d", r"\-", ""]
+REPETITIONS = ["*", "+", "?", "{2}", "{1,3}", "{0,2}", "{1,}", "{3,1}"]
+
+
+def random_pattern(rng: np.random.Generator, depth: int = 4) -> str:
+    """A regular expression, mostly a right one."""
+    kind = rng.integers(0, 7) if depth else 0
+    if kind <= 1:
+        return str(rng.choice(ATOMS if rng.random() < 0.95 else ["(", "[", "+"]))
+    inner = random_pattern(rng, depth - 1)
+    if kind <= 3:
+        return inner + random_pattern(rng, depth - 1)
+    if kind == 4:
+        return f"({inner}|{random_pattern(rng, depth - 1)})"
+    return f"({inner}){rng.choice(REPETITIONS)}"
+
+
+def compiled(names: str, pattern: str | None, min_length: int, max_length: int | None) -> Any:
+    """The automaton as JSON, or the message of an error, whatever quotation marks it has."""
+    try:
+        machine = automaton(names, pattern, min_length, max_length)
+    except ValueError as error:
+        return str(error).replace("\\\\", "\\").replace("'", "")
+    return {"states": [state._asdict() for state in machine.states], "shortest": machine.shortest}
+
+
+WRONG_PATTERNS = [
+    "", "LL98", "a", "(a", "a)", "[a", "*a", "a|*", "a{x}", "a{2,1}", "a{2", "[B-A]", "^a$", "a\\", r"\s", "[xyz]",
+    "[]a", "(" * 21 + "a" + ")" * 21, "a?" * 150, "a{2000}", "a{99999999999999999999}", "(a|B)*a(a|B){12}",
+]  # fmt: skip
+GOOD_PATTERNS = [
+    "9", "LAa9X", "XXXX", "a.", "()a", "|a", r"[\d\-]+", "[-a][a-]", "(a*)*B", "a{0}", "((a|B){2}){1,2}", ".*a.{6}",
+]  # fmt: skip
+
+
+def test_patterns_become_the_same_automata_and_errors() -> None:
+    rng = np.random.default_rng(8)
+    names = "aB0é-"
+    cases = [(pattern, 0, None) for pattern in [None, *WRONG_PATTERNS, *GOOD_PATTERNS]]
+    for _ in range(400):
+        shortest = int(rng.integers(0, 4))
+        longest = None if rng.random() < 0.4 else shortest + int(rng.integers(0, 4))
+        cases.append((random_pattern(rng), shortest, longest))
+    wanted = [compiled(names, *case) for case in cases]
+    calls = [
+        {"call": "automaton", "names": names, "pattern": pattern, "minLength": shortest, "maxLength": longest}
+        for pattern, shortest, longest in cases
+    ]
+    for case, answer, expected in zip(cases, call_node(calls), wanted, strict=True):
+        found = answer.translate({ord("“"): None, ord("”"): None}) if isinstance(answer, str) else answer
+        assert found == json.loads(json.dumps(expected)), case
+    wrong = sum(isinstance(expected, str) for expected in wanted)
+    assert 50 < wrong < len(cases) - 200
 
 
 def test_resizing_gives_the_very_pixels_of_pillow() -> None:
@@ -196,6 +264,9 @@ def test_lengths_are_understood_alike() -> None:
         ({"case": "title"}, "keep, lower or upper"),
         ({"topK": 0}, "at least 1"),
         ({"looks": 0}, "at least 1"),
+        ({"prefer": "0O"}, "look alike"),
+        ({"pattern": "LL98"}, "must be made of"),
+        ({"pattern": "LL99", "length": 5}, "of this length"),
     ],
 )
 def test_readers_refuse_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:

@@ -27,18 +27,33 @@ from detector import Reader
 from detector.records import Reading
 
 FAMILIES = ("imagecaptcha", "kcaptcha_generator", "kcaptcha_original", "universal", "universal_heldout")
-# What a reading can be told, as Reader takes it, and in the names of JavaScript.
-OPTIONS: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
-    ({}, {}),
-    ({"charset": "digits", "length": "2-6", "top_k": 3}, {"charset": "digits", "length": "2-6", "topK": 3}),
-    ({"case": "lower", "top_k": 8}, {"case": "lower", "topK": 8}),
-    (
-        {"charset": "alnum-upper", "case": "upper", "length": 4},
-        {"charset": "alnum-upper", "case": "upper", "length": 4},
-    ),
-    ({"looks": 1, "top_k": 5}, {"looks": 1, "topK": 5}),
-    ({"charset": "23456789abcdegikpqsvxyz", "length": 12}, {"charset": "23456789abcdegikpqsvxyz", "length": "12"}),
+# What a reading can be told, as Reader takes it.
+OPTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"charset": "digits", "length": "2-6", "top_k": 3},
+    {"case": "lower", "top_k": 8},
+    {"charset": "alnum-upper", "case": "upper", "length": 4},
+    {"looks": 1, "top_k": 5},
+    {"charset": "23456789abcdegikpqsvxyz", "length": "12"},
+    {"prefer": "digits", "top_k": 4},
+    {"case": "upper", "prefer": "O1", "length": "3-6", "top_k": 6},
+    {"pattern": "LL99"},
+    {"pattern": "[A-Z]{1,2}(-?[0-9])+|.*7.*", "prefer": "0", "top_k": 5},
+    {"pattern": "([^aeiou][aeiou])+", "case": "lower", "length": "2-7", "top_k": 3},
+    {"pattern": "9*", "charset": "alnum-lower", "length": 5, "looks": 2},
 )
+_JS_NAMES = {
+    "score_thresh": "scoreThresh",
+    "overlap_thresh": "overlapThresh",
+    "min_length": "minLength",
+    "max_length": "maxLength",
+    "top_k": "topK",
+}
+
+
+def in_js(options: dict[str, Any]) -> dict[str, Any]:
+    """Options by their names in JavaScript."""
+    return {_JS_NAMES.get(name, name): value for name, value in options.items()}
 
 
 def draw(count: int) -> list[np.ndarray]:
@@ -131,11 +146,11 @@ def main() -> None:
     """Writes the captchas as PNG files and their readings as JSON lines."""
     target = Path(sys.argv[1])
     target.mkdir(parents=True, exist_ok=True)
-    readers = [Reader("tiny", threads=1, **options) for options, _ in OPTIONS]
+    readers = [Reader("tiny", threads=1, **options) for options in OPTIONS]
     with open(target / "readings.jsonl", "w", encoding="utf-8") as lines:
         for place, image in enumerate(draw(300)):
             (target / f"{place:03}.png").write_bytes(png(image))
-            options, reader = OPTIONS[place % len(OPTIONS)][0], readers[place % len(OPTIONS)]
+            options, reader = OPTIONS[place % len(OPTIONS)], readers[place % len(OPTIONS)]
             lines.write(json.dumps({"options": options, **as_json(reader.read(image))}) + "\n")
 
 

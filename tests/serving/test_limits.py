@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -10,10 +11,16 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from running import Service, png, problem
 
+from detector.charset import resolve_charset
+from detector.pattern import automaton
+from detector.reader import Reader
+from serving import worker
 from serving.__main__ import main
 from serving.folder import read_picture
+from serving.options import Options
 from serving.settings import Settings
 
 PNG = {"Content-Type": "image/png"}
@@ -44,6 +51,36 @@ def test_a_small_file_with_too_many_pixels(strict: Service) -> None:
     stream = BytesIO()
     Image.new("1", (20_000, 20_000)).save(stream, "PNG", optimize=True)  # a bomb
     assert strict.client.post("/v1/read", content=stream.getvalue()[:20_000], headers=PNG).status_code == 422
+
+
+def test_an_image_with_too_many_pixels_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = BytesIO()
+    Image.new("1", (301, 100)).save(stream, "PNG")
+    monkeypatch.setattr(PngImageFile, "load", lambda _: pytest.fail("decoded"))
+    reader = Reader("tiny", threads=1)
+    outcome, error = worker.read(stream.getvalue(), Options(), 30_000, reader)
+    assert (outcome, "0.03 million pixels" in str(error)) == ("unreadable", True)
+
+
+def test_a_pattern_that_takes_too_long_to_compile_is_interrupted() -> None:
+    intricate = "(.*a.*)?(.*b.*)?(.*c.*)?(.*d.*)?(.*e.*)?"
+    with pytest.raises(ValueError, match=r"more than 0\.001 s to compile"), worker.interrupted_after(0.001):
+        automaton(resolve_charset("alnum"), intricate, 0, None)
+    with worker.interrupted_after(0.001):
+        pass
+    until = time.process_time() + 0.01
+    while time.process_time() < until:  # no interruption is left behind
+        pass
+
+
+def test_while_a_pattern_is_compiled_others_are_answered(client: httpx.Client) -> None:
+    intricate = "(.{0,9}a.{0,9}){3}"
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(client.post, "/v1/read", params={"pattern": intricate}, content=png("3A"), headers=PNG)
+        while not slow.done():
+            assert client.get("/healthz").status_code == 200
+            assert client.post("/v1/read", content=png("3A"), headers=PNG).json()["text"] == "3A"
+    assert "simpler" in problem(slow.result(), 422, "invalid-option")
 
 
 def test_too_many_files(strict: Service) -> None:

