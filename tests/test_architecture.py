@@ -284,7 +284,7 @@ HOUSE = {
         "torch lightning hydra omegaconf",
     ),
     # --- thin mains: composition roots
-    "train.py": Room("detector/training/run.py", "hydra omegaconf"),
+    "train.py": Room("detector/evaluation/benchmark.py detector/training/run.py", "hydra omegaconf"),
     "evaluate.py": Room(
         "datagen/sample.py datagen/dataset_writer.py detector/charset.py detector/reader.py "
         "detector/evaluation/benchmark.py detector/evaluation/report.py",

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from datagen.dataset_writer import sample_at
-from datagen.mixture import RenderedText
+from datagen.mixture import Mixture, RenderedText
 from datagen.sample import CaptchaSample
 from datagen.text import TextSampler
 from datagen.universal.cpu import UniversalRenderer
@@ -46,12 +46,22 @@ def draw_lookalikes(images: Sequence[Image], expected: Expected, count: int, see
         count: how many samples to give; ten times as many are drawn.
         seed: changes all of them.
     """
-    family = RenderedText(_renderer(images), TextSampler(expected.charset, expected.min_length, expected.max_length))
+    family = RenderedText(_renderer(images), _strings(expected))
     drawn = [sample_at(family, seed, index) for index in range(DRAWN_PER_KEPT * count)]
     odds = log_odds(
         np.stack([describe(image) for image in images]), np.stack([describe(sample.image) for sample in drawn])
     )
     return [drawn[index] for index in np.argsort(-odds, kind="stable")[:count].tolist()]
+
+
+def _strings(expected: Expected) -> Mixture[str]:
+    """Strings as expected; where the case is open, in small letters, in capitals and in both, equally often."""
+    drawn = [expected.charset]
+    if expected.any_case:
+        drawn += [expected.charset.lower(), expected.charset.upper()]
+    alphabets = ["".join(dict.fromkeys(characters)) for characters in drawn]
+    samplers = [TextSampler(alphabet, expected.min_length, expected.max_length) for alphabet in alphabets]
+    return Mixture({str(i): sampler for i, sampler in enumerate(samplers)}, {str(i): 1.0 for i in range(len(samplers))})
 
 
 def _renderer(images: Sequence[Image]) -> UniversalRenderer:
