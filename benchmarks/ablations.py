@@ -89,8 +89,8 @@ class OneStage(CenterDetector):
     def compare(self, maps: CenterMaps, drawn: CenterTargets) -> dict[str, Tensor]:
         """The parts of the loss."""
         where = drawn.weights > 0  # [N, h, w], P cells in all
-        classes = self.class_loss(maps.classes.permute(0, 2, 3, 1)[where], drawn.labels[where])
-        boxes = distances_giou_loss(maps.distances.permute(0, 2, 3, 1)[where], drawn.distances[where])
+        classes = self.class_loss(maps.classes[where], drawn.labels[where])
+        boxes = distances_giou_loss(maps.distances[where], drawn.distances[where])
         return {
             "center": self.center_loss(maps.centers, drawn),
             "class": weighted_mean(classes, drawn.weights[where]),
@@ -143,34 +143,27 @@ class DistributedBoxes(OneStage):
             self.predict.bias.zero_()
             self.predict.bias[0] = -4.0
 
-    def maps(self, images: Tensor) -> CenterMaps:
-        """As the baseline's."""
-        return self._decode(*self._outputs(images))
+    def decode(self, predicted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As the baseline's, but that a distance is the mean of its distribution."""
+        steps = self.pixels * torch.arange(self.bins, device=predicted.device)
+        distances = (self._edges(predicted).float().softmax(dim=-1) * steps).sum(dim=-1)  # [..., 4]
+        return predicted[..., 0], predicted[..., 1 : 1 + self.num_classes], distances + 0.01
 
     def losses(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
         """The baseline's, and the loss of the distributions, which is part of the boxes'."""
-        outputs, features = (part.float() for part in self._outputs(images))
-        maps = self._decode(outputs, features)
+        features = self.features(images)
+        predicted = self.predict(features).float().permute(0, 2, 3, 1)  # [N, h, w, 1 + C + 4 * bins]
+        maps = CenterMaps(*self.decode(predicted), features.float())
         drawn = drawn_for(maps, targets)
         where = drawn.weights > 0
-        logits = self._edges(outputs).permute(0, 3, 4, 1, 2)[where]  # [P, 4, bins]
+        logits = self._edges(predicted)[where]  # [P, 4, bins]
         spread = distribution_focal_loss(logits, drawn.distances[where] / self.pixels)
         parts = self.compare(maps, drawn)
         return parts | {"box": parts["box"] + self.share * weighted_mean(spread, drawn.weights[where])}
 
-    def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.grid(self.stem((images.float() - 128.0) / 64.0))
-        features = self.head(F.relu(x + self.context(x)))
-        return self.predict(features), features
-
-    def _edges(self, outputs: Tensor) -> Tensor:
-        """Logits [N, 4, bins, h, w]."""
-        return outputs[:, -4 * self.bins :].reshape(len(outputs), 4, self.bins, *outputs.shape[2:])
-
-    def _decode(self, outputs: Tensor, features: Tensor) -> CenterMaps:
-        steps = self.pixels * torch.arange(self.bins, device=outputs.device).view(1, 1, -1, 1, 1)
-        distances = (self._edges(outputs).float().softmax(dim=2) * steps).sum(dim=2)  # [N, 4, h, w]
-        return CenterMaps(outputs[:, 0], outputs[:, 1 : 1 + self.num_classes], distances + 0.01, features)
+    def _edges(self, predicted: Tensor) -> Tensor:
+        """Logits [..., 4, bins]."""
+        return predicted[..., -4 * self.bins :].view(*predicted.shape[:-1], 4, self.bins)
 
 
 class GlobalMean(nn.Module):

@@ -1,9 +1,13 @@
 """How fast images are read: `python benchmarks/reading.py`.
 
-PNG bytes to string by `Reader.read` with each of the weights, at one look and at as many as needed, and, where the
-`[peers]` extra is installed, by the `classification` of ddddocr: the same images in one process, one thread each, in
-short turns, drawn by the `captcha` package itself. Also the time from the start of `infer.py` to its text, and sizes
-on disk.
+Everything is measured in one run, with each of the weights and, where the `[peers]` extra is installed, with the
+`classification` of ddddocr, on PNG files drawn by the `captcha` package itself:
+
+- one image cold: from the start of Python, over the import and the loading of the network, to the first string;
+- one image warm: bytes to string, all in one process, one thread each, in short turns, also at one look;
+- many files from disk, on one thread and on two (ddddocr: one call on each).
+
+Also the time from the start of `infer.py` to its text, sizes on disk, and how busy the machine was before and after.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import random
 import shutil
 import statistics
@@ -18,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -36,18 +42,25 @@ def main() -> None:
     """Measures and prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", nargs="+", default=["default", "tiny"])
-    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--images", type=int, default=300, help="images read warm")
     parser.add_argument("--length", type=int, default=4, help="characters per image")
-    parser.add_argument("--starts", type=int, default=7, help="how often to start infer.py")
+    parser.add_argument("--starts", type=int, default=7, help="how often to start cold")
+    parser.add_argument("--files", type=int, default=10_000, help="files read from disk; 0 leaves them out")
     parser.add_argument("--install-size", action="store_true", help="install into an empty folder and weigh it")
     args = parser.parse_args()
     images = draw(args.images, args.length)
-    figures: dict[str, float] = latencies(images, readers(args.weights))
+    figures: dict[str, float] = {"load_before": os.getloadavg()[0]}
+    figures |= latencies(images, readers(args.weights))
+    with tempfile.TemporaryDirectory() as folder:
+        files = write(images, Path(folder), max(args.files, 1))
+        figures |= cold(files[0], args.weights, args.starts)
+        if args.files:
+            figures |= from_disk(files, args.weights)
     for weights in args.weights:
-        figures[f"{weights}_infer_start_to_text_s"] = start_to_text(images[0], weights, args.starts)
         figures[f"{weights}_onnx_mb"] = find_weights(weights).stat().st_size / 1e6
     if args.install_size:
         figures |= install_sizes()
+    figures["load_after"] = os.getloadavg()[0]
     print(json.dumps({name: round(value, 3) for name, value in figures.items()}, indent=2))
 
 
@@ -56,6 +69,14 @@ def draw(count: int, length: int) -> list[bytes]:
     painter = ImageCaptcha(160, 60)
     texts = ["".join(random.choices(resolve_charset("alnum"), k=length)) for _ in range(count)]
     return [painter.generate(text).getvalue() for text in texts]
+
+
+def write(images: list[bytes], folder: Path, count: int) -> list[str]:
+    """That many files, each image under many names if there are fewer."""
+    files = [folder / f"{number}.png" for number in range(count)]
+    for number, file in enumerate(files):
+        file.write_bytes(images[number % len(images)])
+    return [str(file) for file in files]
 
 
 def readers(weights: list[str]) -> dict[str, Callable[[bytes], object]]:
@@ -99,18 +120,50 @@ def latencies(images: list[bytes], functions: dict[str, Callable[[bytes], object
     return figures
 
 
-def start_to_text(image: bytes, weights: str, starts: int) -> float:
-    """Median seconds from the start of `infer.py` on one image to its end."""
-    times = []
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "image.png"
-        file.write_bytes(image)
-        command = [sys.executable, str(ROOT / "infer.py"), str(file), "--weights", weights, "--threads", "1"]
-        for _ in range(starts):
+def cold(file: str, weights: list[str], starts: int) -> dict[str, float]:
+    """Median seconds from the start of a process that reads one file to its end."""
+    commands = {}
+    for name in weights:
+        library = f"from detector import Reader; print(Reader({name!r}, threads=1).read({file!r}).text)"
+        commands[f"{name}_cold_s"] = [sys.executable, "-c", library]
+        commands[f"{name}_infer_start_to_text_s"] = [str(ROOT / "infer.py"), file, "--weights", name, "--threads", "1"]
+        commands[f"{name}_infer_start_to_text_s"].insert(0, sys.executable)
+    if importlib.util.find_spec("ddddocr"):
+        library = f"import ddddocr; print(ddddocr.DdddOcr(show_ad=False).classification(open({file!r}, 'rb').read()))"
+        commands["ddddocr_cold_s"] = [sys.executable, "-c", library]
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(starts):
+        for name, command in commands.items():
             start = time.perf_counter()
-            subprocess.run(command, check=True, capture_output=True)
-            times.append(time.perf_counter() - start)
-    return statistics.median(times)
+            subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def from_disk(files: list[str], weights: list[str]) -> dict[str, float]:
+    """Files per second, on one thread and on two."""
+    figures = {}
+    for threads in (1, 2):
+        for name in weights:
+            reader = Reader(name, threads=threads)
+            figures[f"{name}_files_per_s_{threads}_threads"] = rate(reader.read_batch, files)
+        if importlib.util.find_spec("ddddocr"):
+            figures[f"ddddocr_files_per_s_{threads}_threads"] = rate(partial(read_by_ddddocr, threads), files)
+    return figures
+
+
+def read_by_ddddocr(threads: int, files: list[str]) -> Iterator[object]:
+    """Answers of so many calls at a time, each on one thread."""
+    classification = one_threaded_ddddocr()
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(lambda file: classification(Path(file).read_bytes()), files)
+
+
+def rate(read: Callable[[list[str]], Iterable[object]], files: list[str]) -> float:
+    """Files per second."""
+    start = time.perf_counter()
+    assert sum(1 for _ in read(files)) == len(files)
+    return len(files) / (time.perf_counter() - start)
 
 
 def install_sizes() -> dict[str, float]:

@@ -306,6 +306,8 @@ def _to_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
         image = image.convert("LA")  # the only mode that Pillow converts to nothing else
     transparent = image.has_transparency_data
     width, height = image.size
+    if not transparent and shrink_factor(width, height) == 1:
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
     def strip(top: int, bottom: int) -> Image.Image:
         return image.crop((0, top, width, bottom)).convert("RGBA" if transparent else "RGB")

@@ -60,6 +60,7 @@ class NetworkSettings:
         overlap_thresh: see `ReadingOptions`.
         looks: the sizes at which an image is looked at, one after the other until the answer is sure: input height,
             a multiple of `width_multiple`, and horizontal stretch. One look at `height` where there are none.
+<<<<<<< HEAD
         calibration: slope and offset that turn confidences into probabilities: see `reading.calibrate`.
         allowed: the characters that a reader expects unless it is told others; None for all of the charset.
         case: how it writes them, unless it is told which to expect.
@@ -68,6 +69,14 @@ class NetworkSettings:
     Raises:
         TypeError, ValueError: if a look is not a height and a stretch, the calibration not two sensible numbers, or the
             lengths are no range.
+=======
+        calibration: slope and offset that turn the confidence of an answer from one look into a probability: see
+            `reading.calibrate`.
+        agreed_calibration: the same for an answer that several looks agreed on; None for no other than `calibration`.
+
+    Raises:
+        TypeError, ValueError: if a look is not a height and a stretch, or a calibration not two sensible numbers.
+>>>>>>> main
     """
 
     charset: str
@@ -78,14 +87,19 @@ class NetworkSettings:
     overlap_thresh: float
     looks: tuple[tuple[int, float], ...] = ()
     calibration: tuple[float, float] = (1.0, 0.0)
+<<<<<<< HEAD
     allowed: str | None = None
     case: Case = "keep"
     lengths: tuple[int, int] | None = None
+=======
+    agreed_calibration: tuple[float, float] | None = None
+>>>>>>> main
 
     def __post_init__(self) -> None:
         # JSON has lists in the place of tuples.
         looks = tuple((int(height), float(stretch)) for height, stretch in self.looks)
         object.__setattr__(self, "looks", looks or ((self.height, 1.0),))
+<<<<<<< HEAD
         slope, offset = map(float, self.calibration)
         if not (0 < slope < math.inf and math.isfinite(offset)):
             raise ValueError(f"a calibration is a slope above 0 and an offset, not {self.calibration}")
@@ -104,6 +118,11 @@ class NetworkSettings:
             min_length=shortest,
             max_length=longest,
         )
+=======
+        object.__setattr__(self, "calibration", _as_calibration(self.calibration))
+        if self.agreed_calibration is not None:
+            object.__setattr__(self, "agreed_calibration", _as_calibration(self.agreed_calibration))
+>>>>>>> main
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> NetworkSettings:
@@ -119,6 +138,13 @@ class NetworkSettings:
             return cls(**{field.name: entries[field.name] for field in fields(cls) if field.name in entries})
         except (TypeError, ValueError) as error:
             raise WeightsError(f"its metadata is damaged ({error}): export it again") from error
+
+
+def _as_calibration(numbers: Sequence[float]) -> tuple[float, float]:
+    slope, offset = map(float, numbers)
+    if not (0 < slope < math.inf and math.isfinite(offset)):
+        raise ValueError(f"a calibration is a slope above 0 and an offset, not {numbers}")
+    return slope, offset
 
 
 class _Choices(NamedTuple):
@@ -312,7 +338,14 @@ class Reader:
             for place, detections in self._detect(pictures, {place: sizes[place][number] for place in unsure}):
                 answers[place] = self._answer(detections, seen[place], len(sizes[place]))
             unsure = [place for place in unsure if answers[place].confidence <= SURE]
-        return [calibrate(answer, *self.settings.calibration) for answer in answers]
+        return [self._calibrated(answer, len(looks)) for answer, looks in zip(answers, seen, strict=True)]
+
+    def _calibrated(self, answer: Reading, looks: int) -> Reading:
+        """Turns the confidence of an answer into a probability; `looks` is how many had to agree."""
+        calibration = self.settings.calibration
+        if looks > 1:
+            calibration = self.settings.agreed_calibration or calibration
+        return calibrate(answer, *calibration)
 
     def _answer(self, detections: Detections, seen: list[Reading], looks: int) -> Reading:
         """The answer after one more of some looks; `seen` is what those before it read, and grows."""

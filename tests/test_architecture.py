@@ -315,6 +315,14 @@ HOUSE = {
     ),
     # starts the mains; compares with the same peer as the other
     "benchmarks/large_jobs.py": Room("detector/charset.py", "captcha reading"),
+    # reads in all ways there are
+    "benchmarks/parity.py": Room(
+        "datagen/sample.py datagen/text.py datagen/blank.py datagen/imagecaptcha.py datagen/kcaptcha.py "
+        "datagen/mixture.py datagen/universal/cpu.py datagen/universal/sampler.py detector/charset.py "
+        "detector/images.py detector/models/*.py detector/reader.py detector/reading.py detector/records.py "
+        "detector/training/export.py",
+        "numpy PIL torch hydra pyarrow",
+    ),
     # measures the browser demo in a browser
     "benchmarks/web_demo.py": Room("detector/charset.py detector/reader.py", "PIL captcha playwright"),
     # measure the finished house, against others too

@@ -17,6 +17,7 @@ from stand_in import CHARSET, SETTINGS, bars, save_model
 
 from detector.images import ImageError
 from detector.reader import NetworkSettings, Reader, WeightsError, find_weights, parse_length
+from detector.reading import calibrate
 from detector.records import Reading
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -270,10 +271,32 @@ def test_the_number_of_strings_listed_changes_no_answer(tmp_path: Path) -> None:
         assert len(one.readings) == 1
 
 
+@pytest.mark.parametrize("name", ["calibration", "agreed_calibration"])
 @pytest.mark.parametrize("calibration", [(0.0, 1.0), (-1.0, 0.0), (float("nan"), 0.0), (1.0, float("inf")), (1.0,)])
-def test_calibrations_refused(tmp_path: Path, calibration: tuple[float, ...]) -> None:
+def test_calibrations_refused(tmp_path: Path, name: str, calibration: tuple[float, ...]) -> None:
     with pytest.raises(WeightsError, match=r"calibration|unpack"):
-        Reader(save_model(tmp_path / "model.onnx", calibration=calibration))
+        Reader(save_model(tmp_path / "model.onnx", **{name: calibration}))
+
+
+@pytest.mark.parametrize(
+    ("score", "looks", "agreed", "offset"),
+    [
+        (255, None, [1.0, -3.0], 2.0),  # sure at once
+        (130, 1, [1.0, -3.0], 2.0),  # not sure, but there is one look only
+        (130, None, [1.0, -3.0], -3.0),  # two looks agree
+        (130, None, None, 2.0),  # weights that make no difference
+    ],
+)
+def test_answers_of_several_looks_are_calibrated_apart(
+    tmp_path: Path, score: int, looks: int | None, agreed: list[float] | None, offset: float
+) -> None:
+    image = bars("12", scores=dict.fromkeys(range(2), score))
+    several = {"looks": [[64, 1.0], [64, 2.0]]}
+    plain = Reader(save_model(tmp_path / "plain.onnx", **several), looks=looks).read(image)
+    fit = {"calibration": [1.0, 2.0], "agreed_calibration": agreed}
+    fitted = Reader(save_model(tmp_path / "fitted.onnx", **several, **fit), looks=looks).read(image)
+    assert fitted.text == plain.text
+    assert fitted.confidence == pytest.approx(calibrate(plain, 1.0, offset).confidence)
 
 
 def test_looks_at_batches_are_those_at_single_images(tmp_path: Path) -> None:

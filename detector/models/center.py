@@ -27,7 +27,11 @@ from detector.training.targets import Targets, draw_center_targets, match_candid
 
 STRIDE_HW = (8, 4)  # pixels per cell of the output grid
 ATTENTION_HEADS = 4
+<<<<<<< HEAD
 _ABSENT = -20.0  # logit of what is no candidate
+=======
+NOTHING = -1e4  # logit of what is not there
+>>>>>>> main
 
 
 class CenterMaps(NamedTuple):
@@ -35,8 +39,8 @@ class CenterMaps(NamedTuple):
 
     Attributes:
         centers: float [N, h, w], logit that a character's centre lies in the cell.
-        classes: float [N, C, h, w], logits of the character there.
-        distances: float [N, 4, h, w], from the cell's centre to the left, top, right and bottom edge, pixels, > 0.
+        classes: float [N, h, w, C], logits of the character there.
+        distances: float [N, h, w, 4], from the cell's centre to the left, top, right and bottom edge, pixels, > 0.
         features: float [N, F, h, w], what the three were predicted from.
     """
 
@@ -51,10 +55,10 @@ class Candidates(NamedTuple):
 
     Attributes:
         boxes: float [N, K, 4], xyxy in pixels of the network's input.
-        centers: float [N, K], logit that a character's centre lies there.
+        centers: float [N, K], logit that a character's centre lies there, `NOTHING` where there is no further peak.
         classes: float [N, K, C], logits.
         features: float [N, K, F].
-        used: bool [N, K], false where there is no further peak: the other fields are arbitrary there.
+        used: bool [N, K], false where there is no further peak: boxes, classes and features are arbitrary there.
     """
 
     boxes: Tensor
@@ -98,12 +102,14 @@ class CandidateAttention(nn.Module):
         )
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """[N, K, channels] to the same; `bias` [N, heads, K, K] is added to what each (row) makes of each other."""
-        batch, count, channels = x.shape
-        split = self.attend(x).view(batch, count, 3, ATTENTION_HEADS, channels // ATTENTION_HEADS)
-        query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)  # [N, heads, K, channels/heads] each
+        """[N * K, channels] to the same; `bias` [N, heads, K, K] is added to what each (row) makes of each other."""
+        batch, heads, count, _ = bias.shape
+        projected = (
+            self.attend(x).view(batch, count, 3 * heads, -1).transpose(1, 2)
+        )  # [N, 3 * heads, K, channels/heads]
+        query, key, value = projected.chunk(3, dim=1)
         affinity = query @ key.transpose(2, 3) / math.sqrt(query.shape[3]) + bias  # [N, heads, K, K]
-        x = x + self.merge((affinity.softmax(dim=3) @ value).transpose(1, 2).reshape(batch, count, channels))
+        x = x + self.merge((affinity.softmax(dim=3) @ value).transpose(1, 2).reshape(x.shape))
         mixed: Tensor = x + self.mix(x)
         return mixed
 
@@ -132,24 +138,27 @@ class StringStage(nn.Module):
     def forward(self, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """Logits [N, K] that a candidate is a character of the string, and logits [N, K, C] of which one."""
         boxes, centers, classes, features, used = candidates
-        middles = (boxes[..., :2] + boxes[..., 2:]) / 2  # [N, K, 2] x, y
-        sizes = (boxes[..., 2:] - boxes[..., :2]).clamp(min=1.0)  # [N, K, 2] width, height
-        geometry = torch.cat([middles / 64, sizes.log() - 3], dim=2)  # about -2..2, if images are 64 high
-        known = [features, classes.clamp(-10, 10) / 5, centers.clamp(-10, 10).unsqueeze(2) / 4, geometry]
-        x = self.embed(torch.cat(known, dim=2))  # [N, K, channels]
-        biases = self.relate(_relations(middles, sizes)).permute(0, 3, 1, 2)  # [N, layers * heads, K, K]
-        biases = biases + torch.where(used, 0.0, -1e4)[:, None, None, :]
-        for layer, bias in zip(self.layers, biases.split(ATTENTION_HEADS, dim=1), strict=True):
+        x1y1, x2y2 = boxes.transpose(1, 2).chunk(2, dim=1)  # [N, 2, K] each: rows of numbers, fast to work on
+        middles = (x1y1 + x2y2) / 2  # [N, 2, K] x, y
+        sizes = (x2y2 - x1y1).clamp(min=1.0)  # [N, 2, K] width, height
+        geometry = torch.cat([middles / 64, sizes.log() - 3], dim=1)  # [N, 4, K], about -2..2, if images are 64 high
+        logits = [classes.clamp(-10, 10) / 5, centers.clamp(-10, 10).unsqueeze(2) / 4]
+        known = torch.cat([features, *logits, geometry.transpose(1, 2)], dim=2)  # [N, K, channels + C + 5]
+        x = self.embed(known.flatten(0, 1))  # [N * K, channels]: matrices, which runtimes are fastest at
+        biases = self._relate(middles, sizes) + torch.where(used, 0.0, NOTHING)[:, None, None, :]
+        for layer, bias in zip(self.layers, biases.chunk(len(self.layers), dim=1), strict=True):
             x = layer(x, bias)
-        correction = self.correct(self.norm(x))  # [N, K, 1 + C]
+        correction = self.correct(self.norm(x)).view(*classes.shape[:2], -1)  # [N, K, 1 + C]
         return centers + correction[..., 0], classes + correction[..., 1:]
 
-
-def _relations(middles: Tensor, sizes: Tensor) -> Tensor:
-    """Where the others stand, in sizes of each: [N, K, 2] twice gives [N, K, K, 6], for any scale of the text."""
-    offsets = (middles.unsqueeze(2) - middles.unsqueeze(1)) / sizes.amax(dim=2)[:, None, :, None]  # [N, K, K, 2]
-    ratios = sizes.log().unsqueeze(2) - sizes.log().unsqueeze(1)  # [N, K, K, 2]
-    return torch.cat([offsets.clamp(-4, 4), (-offsets.abs()).exp(), ratios.clamp(-2, 2)], dim=3)
+    def _relate(self, middles: Tensor, sizes: Tensor) -> Tensor:
+        """What the places of each two say: [N, layers * heads, K, K] from [N, 2, K] twice, at any scale."""
+        offsets = (middles.unsqueeze(3) - middles.unsqueeze(2)) / sizes.amax(dim=1)[:, None, None, :]  # [N, 2, K, K]
+        ratios = sizes.log().unsqueeze(3) - sizes.log().unsqueeze(2)  # [N, 2, K, K]
+        x = torch.cat([offsets.clamp(-4, 4), (-offsets.abs()).exp(), ratios.clamp(-2, 2)], dim=1)  # [N, 6, K, K]
+        for layer in self.relate:  # of each two the same: convolutions of one cell
+            x = F.conv2d(x, layer.weight[:, :, None, None], layer.bias) if isinstance(layer, nn.Linear) else layer(x)
+        return x
 
 
 class CenterDetector(nn.Module):
@@ -204,56 +213,74 @@ class CenterDetector(nn.Module):
             self.predict.bias[-4:] = 1.0
         self.string = StringStage(num_classes, width, string_layers)
 
-    def maps(self, images: Tensor) -> CenterMaps:
-        """Computes the maps of a batch.
+    def features(self, images: Tensor) -> Tensor:
+        """What the predictions are made from.
 
         Args:
             images: uint8 or float [N, 3, H, W] in 0..255; H and W multiples of 16.
+
+        Returns:
+            float [N, width, h, w].
         """
         x = (images.float() - 128.0) / 64.0
         x = self.grid(self.stem(x))  # [N, width, H/8, W/4]
-        features = self.head(F.relu(x + self.context(x)))  # [N, width, H/8, W/4]
-        predicted = self.predict(features)  # [N, 1 + C + 4, H/8, W/4]
-        centers, classes, distances = predicted.split([1, self.num_classes, 4], dim=1)
-        return CenterMaps(centers[:, 0], classes, STRIDE_HW[0] * F.softplus(distances) + 0.5, features)
+        features: Tensor = self.head(F.relu(x + self.context(x)))
+        return features
 
-    def candidates(self, maps: CenterMaps) -> Candidates:
-        """The strongest peaks of the heatmap, with what the maps say there."""
-        height, width = maps.centers.shape[1:]
-        scores = maps.centers.sigmoid()  # [N, h, w]
-        peaks = scores == F.max_pool2d(scores.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
-        ranked = F.pad((scores * peaks).flatten(1), (0, self.max_detections))  # small images have few cells
-        top_scores, top = ranked.topk(self.max_detections, dim=1)  # [N, K]
-        top = top.clamp(max=height * width - 1)
-        row = top // width
-        column = top - row * width
-        middles = torch.stack([(column + 0.5) * STRIDE_HW[1], (row + 0.5) * STRIDE_HW[0]], dim=2)  # [N, K, 2] x, y
-        distances = _gather_cells(maps.distances, top)  # [N, K, 4]
-        x1y1 = (middles - distances[..., :2]).clamp(min=0.0)
-        x2, y2 = (middles + distances[..., 2:]).unbind(2)
-        limits = width * STRIDE_HW[1], height * STRIDE_HW[0]
-        boxes = torch.stack([*x1y1.unbind(2), x2.clamp(max=limits[0]), y2.clamp(max=limits[1])], dim=2)
-        centers = _gather_cells(maps.centers.unsqueeze(1), top).squeeze(2)  # [N, K]
-        classes, features = _gather_cells(maps.classes, top), _gather_cells(maps.features, top)
-        return Candidates(boxes, centers, classes, features, top_scores > 0)
+    def decode(self, predicted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Predictions [..., 1 + C + 4] as logits of a centre [...] and of classes [..., C], and distances [..., 4]."""
+        distances = STRIDE_HW[0] * F.softplus(predicted[..., -4:]) + 0.5
+        return predicted[..., 0], predicted[..., 1:-4], distances
+
+    def maps(self, images: Tensor) -> CenterMaps:
+        """Computes the maps of a batch; `images` is as for `features`."""
+        features = self.features(images)
+        return CenterMaps(*self.decode(self.predict(features).permute(0, 2, 3, 1)), features)
+
+    def candidates(self, centers: Tensor, features: Tensor) -> Candidates:
+        """The strongest peaks of the heatmap, with what the network predicts there.
+
+        Args:
+            centers: float [N, h, w], as in `CenterMaps`.
+            features: float [N, width, h * w], likewise.
+        """
+        height, width = centers.shape[1:]
+        peaks = centers == F.max_pool2d(centers.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
+        ranked = torch.where(peaks, centers, NOTHING).flatten(1)  # [N, h * w]
+        ranked = F.pad(ranked, (0, self.max_detections), value=NOTHING)  # small images have few cells
+        best, cells = ranked.topk(self.max_detections, dim=1)  # [N, K]
+        cells = cells.clamp(max=height * width - 1)
+        picked = features.gather(2, cells.unsqueeze(1).expand(-1, features.shape[1], -1))  # [N, width, K]
+        picked = picked.transpose(1, 2)  # [N, K, width]
+        predicted = F.linear(picked.flatten(0, 1), self.predict.weight[:, :, 0, 0], self.predict.bias)
+        _, classes, distances = self.decode(predicted.float().view(*cells.shape, -1))
+        row = ((cells + 0.5) / width).floor()
+        middles = (torch.stack([cells - row * width, row], dim=2) + 0.5) * cells.new_tensor(
+            STRIDE_HW[::-1]
+        )  # [N, K, 2] x, y
+        left_top, right_bottom = distances.chunk(2, dim=2)
+        limits = torch.stack([torch.scalar_tensor(width * STRIDE_HW[1]), torch.scalar_tensor(height * STRIDE_HW[0])])
+        corners = [(middles - left_top).clamp(min=0.0), torch.minimum(middles + right_bottom, limits.to(best.device))]
+        return Candidates(torch.cat(corners, dim=2), best, classes, picked, best > NOTHING)
 
     def losses(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
         """The weighted parts of the training loss; their sum is minimised.
 
         Args:
-            images: as for `maps`.
+            images: as for `features`.
             targets: the batch's characters, in pixels of `images`.
         """
         maps = CenterMaps(*(part.float() for part in self.maps(images)))
-        return self._first_stage_losses(maps, targets) | self._second_stage_losses(self.candidates(maps), targets)
+        candidates = self.candidates(maps.centers, maps.features.flatten(2))
+        return self._first_stage_losses(maps, targets) | self._second_stage_losses(candidates, targets)
 
     def _first_stage_losses(self, maps: CenterMaps, targets: Targets) -> dict[str, Tensor]:
         drawn = draw_center_targets(targets, (maps.centers.shape[1], maps.centers.shape[2]), STRIDE_HW)
         where = drawn.weights > 0  # [N, h, w], P cells in all
         weights = drawn.weights[where]  # [P]
         norm = weights.sum().clamp(min=1.0)
-        class_loss = self._class_loss(maps.classes.permute(0, 2, 3, 1)[where], drawn.labels[where])  # [P]
-        box_loss = distances_giou_loss(maps.distances.permute(0, 2, 3, 1)[where], drawn.distances[where])  # [P]
+        class_loss = self._class_loss(maps.classes[where], drawn.labels[where])  # [P]
+        box_loss = distances_giou_loss(maps.distances[where], drawn.distances[where])  # [P]
         return {
             "center": center_focal_loss(maps.centers, drawn.heatmap),
             "class": (weights * class_loss).sum() / norm,
@@ -283,25 +310,24 @@ class CenterDetector(nn.Module):
         """Finds the characters; this is the part that is exported.
 
         Args:
-            images: as for `maps`.
+            images: as for `features`.
 
         Returns:
             boxes float32 [N, K, 4] xyxy in pixels of `images`; scores float32 [N, K], the probability that a character
             of the string stands there, 0 where there is no candidate; probs float32 [N, K, C].
         """
-        maps = CenterMaps(*(part.float() for part in self.maps(images)))
-        candidates = self.candidates(maps)
+        features = self.features(images).float()
+        assert self.predict.bias is not None
+        weight, bias = self.predict.weight[:1, :, 0, 0], self.predict.bias[:1]  # the rest is predicted at peaks alone
+        cells = features.flatten(2)  # [N, width, h * w]
+        grid_hw = images.shape[2] // STRIDE_HW[0], images.shape[3] // STRIDE_HW[1]
+        centers = (weight @ cells + bias).view(-1, *grid_hw)  # [N, h, w]
+        candidates = self.candidates(centers.float(), cells)
         presence, classes = self.string(candidates)
-        return candidates.boxes, presence.sigmoid() * candidates.used, classes.softmax(dim=2)
+        return candidates.boxes, presence.sigmoid(), classes.softmax(dim=2)
 
     @torch.no_grad()
     def detect(self, images: Tensor) -> list[Detections]:
-        """Finds the characters of each image; boxes in pixels of `images`, which is as for `maps`."""
+        """Finds the characters of each image; boxes in pixels of `images`, which is as for `features`."""
         boxes, scores, probs = (output.cpu().numpy() for output in self(images))
         return [Detections(b[s > 0], s[s > 0], p[s > 0]) for b, s, p in zip(boxes, scores, probs, strict=True)]
-
-
-def _gather_cells(maps: Tensor, cells: Tensor) -> Tensor:
-    """Picks cells of maps: [N, D, h, w] at flat positions [N, K] gives [N, K, D]."""
-    flat = maps.flatten(2).transpose(1, 2)  # [N, h*w, D]
-    return flat.gather(1, cells.unsqueeze(2).expand(-1, -1, flat.shape[2]))

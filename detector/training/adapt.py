@@ -65,11 +65,11 @@ class Snapshot(NamedTuple):
     """A network after an epoch.
 
     Attributes:
-        loss: of the strings that it did not learn from.
+        right: share of the strings that it did not learn from, read right, at one look and whatever their case.
         state: its averaged weights.
     """
 
-    loss: float
+    right: float
     state: State
 
 
@@ -135,8 +135,10 @@ class Epochs(L.Callback):
         self.source.find_boxes(pl_module.model)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Notes the epoch's loss, which is known now."""
-        self.snapshots[-1] = self.snapshots[-1]._replace(loss=float(trainer.callback_metrics["val/loss"]))
+        """Notes how well it reads, which is known now."""
+        self.snapshots[-1] = self.snapshots[-1]._replace(
+            right=float(trainer.callback_metrics["val/exact_match_nocase"])
+        )
         self.progress.advance()
         trainer.should_stop = len(self.snapshots) == self.epochs
 
@@ -214,10 +216,11 @@ class Adaptation:
         if better:
             self.progress.begin("learning from all strings")
             state = self.fit("all", captcha, settings, [], measured.epochs)[-1].state
-            settings = expecting(settings, expected)
+            fitted = fit_calibration(*confidences(judged))
+            settings = replace(expecting(settings, expected), calibration=fitted)
+            judged = [replace(outcome, reading=calibrate(outcome.reading, *fitted)) for outcome in judged]
         else:
             settings = before_settings
-        settings = replace(settings, calibration=fit_calibration(*confidences(judged)))
         prospects = foresee(len(typed), self.config.adapt.folds, right(before), right(measured.outcomes))
         self._export(captcha, settings, state, judged, before, prospects)
         self.progress.finish(prospects.to_dict() | {"weights": str(self.run_dir)})
@@ -266,8 +269,8 @@ class Adaptation:
             expected = expect([item.text for item in rest])
             part = captcha._replace(typed=rest, expected=expected)
             parts.append((held, expected, self.fit(str(fold), part, settings, held, self.config.adapt.epochs)))
-        losses = np.array([[snapshot.loss for snapshot in snapshots] for _, _, snapshots in parts])  # [folds, epochs]
-        epochs = int(losses.mean(axis=0).argmin()) + 1
+        rates = np.array([[snapshot.right for snapshot in snapshots] for _, _, snapshots in parts]).mean(axis=0)
+        epochs = int(np.flatnonzero(rates == rates.max())[-1]) + 1  # of equals the last: the learning rate is lowest
         outcomes = []
         for fold, (held, expected, snapshots) in enumerate(parts):
             folder = self.run_dir / "folds" / str(fold)
@@ -369,7 +372,7 @@ class Adaptation:
         ranges = [item.image for item in captcha.typed] + [sample.image for sample in captcha.lookalikes[:200]]
         save_weights(self.run_dir / "int8", to_int8(proto, ranges, settings), facts)
         save_weights(self.run_dir, proto, facts)
-        doubted = doubts(judged, settings.calibration)
+        doubted = doubts(judged)
         write_whole(self.run_dir / "audit.csv", audit_csv(doubted).encode())
         print(prospects.sentence)
         if state is None:
@@ -416,23 +419,23 @@ def right(outcomes: Sequence[Outcome]) -> int:
 def save_snapshots(path: Path, snapshots: Sequence[Snapshot]) -> None:
     """Writes what `load_snapshots` reads."""
     states = {f"{epoch}/{name}": value for epoch, s in enumerate(snapshots) for name, value in s.state.items()}
-    write_whole(path, save(states, {"losses": json.dumps([snapshot.loss for snapshot in snapshots])}))
+    write_whole(path, save(states, {"right": json.dumps([snapshot.right for snapshot in snapshots])}))
 
 
 def load_snapshots(path: Path) -> list[Snapshot]:
     """Reads what `save_snapshots` wrote."""
     with safe_open(path, "pt") as file:
-        losses = json.loads(file.metadata()["losses"])
+        rates = json.loads(file.metadata()["right"])
         names = list(file.keys())
         return [
-            Snapshot(loss, {n.partition("/")[2]: file.get_tensor(n) for n in names if n.startswith(f"{epoch}/")})
-            for epoch, loss in enumerate(losses)
+            Snapshot(rate, {n.partition("/")[2]: file.get_tensor(n) for n in names if n.startswith(f"{epoch}/")})
+            for epoch, rate in enumerate(rates)
         ]
 
 
-def doubts(outcomes: Sequence[Outcome], calibration: tuple[float, float]) -> list[tuple[str, str, str, float]]:
+def doubts(outcomes: Sequence[Outcome]) -> list[tuple[str, str, str, float]]:
     """Typed strings that were read otherwise, and surely: file, text, reading and its confidence, surest first."""
-    read = [(o.name, o.text, o.reading.text, calibrate(o.reading, *calibration).confidence) for o in outcomes]
+    read = [(o.name, o.text, o.reading.text, o.reading.confidence) for o in outcomes]
     return sorted((row for row in read if row[1] != row[2] and row[3] >= DOUBTED), key=lambda row: -row[3])
 
 

@@ -8,6 +8,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 MIN_SLOPE = 0.1
+MIN_READINGS = 200
+"""A kind of readings with fewer is not fitted on its own."""
+
 _PRIOR = np.array([1.0, 0.01])  # weight of the assumption that nothing has to change, slope and offset
 _UNCHANGED = np.array([1.0, 0.0])
 _STEPS = 100
@@ -37,6 +40,28 @@ def fit_calibration(confidences: npt.ArrayLike, right: npt.ArrayLike) -> tuple[f
     if slope < MIN_SLOPE:
         slope, offset = _minimise(inputs, hits, np.array([MIN_SLOPE, 0.0]), free=np.array([0.0, 1.0]))
     return float(slope), float(offset)
+
+
+def fit_calibrations(
+    confidences: npt.ArrayLike, right: npt.ArrayLike, at_once: npt.ArrayLike
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Fits readings of one look, and those that several looks agreed on.
+
+    The two are surer of themselves in different ways: the first have passed a threshold, the others are means.
+
+    Args:
+        confidences: as for `fit_calibration`.
+        right: likewise.
+        at_once: bool [N], whether one look was enough.
+
+    Returns:
+        Two calibrations, the same ones where either kind has fewer than `MIN_READINGS`.
+    """
+    sure, hits, first = np.asarray(confidences, np.float64), np.asarray(right, np.bool_), np.asarray(at_once, np.bool_)
+    if min(first.sum(), (~first).sum()) < MIN_READINGS:
+        of_all = fit_calibration(sure, hits)
+        return of_all, of_all
+    return fit_calibration(sure[first], hits[first]), fit_calibration(sure[~first], hits[~first])
 
 
 def log_odds(probs: Floats) -> Floats:

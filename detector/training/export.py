@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
+import math
 import os
 import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
+from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from detector.charset import Charset
 from detector.images import to_network
@@ -28,6 +33,7 @@ from detector.reader import METADATA_KEY, NetworkSettings
 from detector.reading import ReadingOptions
 from detector.training.data import MAX_HEIGHT, NetworkInput
 
+_QUANTIZED = ("Conv", "Relu", "Add", "Resize")
 WIDER = 1.4  # stretch of one of the looks, for squeezed text
 
 
@@ -70,6 +76,16 @@ class _FromPixels(nn.Module):
         return boxes, scores, probs
 
 
+def _without_norms(model: nn.Module) -> nn.Module:
+    """A copy for reading, on the CPU: batch normalisation after a convolution becomes part of it."""
+    model = copy.deepcopy(model).eval().cpu()
+    for layers in (part for part in model.modules() if isinstance(part, nn.Sequential)):
+        for place, (layer, following) in enumerate(pairwise(layers)):
+            if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+                layers[place], layers[place + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()
+    return model
+
+
 def to_onnx(model: nn.Module, settings: NetworkSettings) -> onnx.ModelProto:
     """Exports a network with its decoding: peaks, top k and softmax are part of the graph, for any batch and size.
 
@@ -77,8 +93,7 @@ def to_onnx(model: nn.Module, settings: NetworkSettings) -> onnx.ModelProto:
         model: a network whose `forward` gives boxes, scores and probs; its state is not changed.
         settings: what the reader must know; kept in the file, so that weights and charset cannot be mixed up.
     """
-    was_training = model.training
-    wrapped = _FromPixels(model).eval().cpu()
+    wrapped = _FromPixels(_without_norms(model))
     multiple = settings.width_multiple
     images = torch.zeros(2, settings.height, 8 * multiple, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch")
@@ -98,7 +113,6 @@ def to_onnx(model: nn.Module, settings: NetworkSettings) -> onnx.ModelProto:
             dynamic_shapes=shapes,
             verbose=False,
         )
-    model.train(was_training)
     assert program is not None  # a program is given back wherever dynamo is on
     proto: onnx.ModelProto = program.model_proto
     _forget_origins(proto)
@@ -144,6 +158,7 @@ def to_int8(
             reduce_range=True,  # processors without VNNI add products in 16 bits, which 8-bit weights would overflow
         )  # fmt: skip
         quantized = onnx.load(result)
+    _shrink_matrices(quantized)
     del quantized.graph.value_info[:]  # shapes that were needed on the way, and names: a twentieth of the file
     for node in quantized.graph.node:
         node.name = ""
@@ -151,13 +166,45 @@ def to_int8(
 
 
 def _inner_layers(proto: onnx.ModelProto) -> list[str]:
-    """Names of the convolutions and matrix products with trained weights, but for the last of each kind."""
-    weights = {initializer.name for initializer in proto.graph.initializer}
-    layers = {
-        kind: [node.name for node in proto.graph.node if node.op_type == kind and node.input[1] in weights]
-        for kind in ("Conv", "MatMul")
-    }
-    return [name for names in layers.values() for name in names[:-1]]
+    """Names of what happens between the first convolution and the features, from which the candidates are picked.
+
+    Additions, activations and the enlargement are among them, so that the numbers stay 8 bits wide on their way.
+    """
+    made_by = {output: node for node in proto.graph.node for output in node.output}
+    (pick,) = (node for node in proto.graph.node if node.op_type == "GatherElements")
+    found: dict[str, onnx.NodeProto] = {}
+    waiting = [pick.input[0]]
+    while waiting:
+        node = made_by.get(waiting.pop())
+        if node is not None and node.name not in found:
+            found[node.name] = node
+            waiting += node.input
+    names = [node.name for node in proto.graph.node if node.name in found and node.op_type in _QUANTIZED]
+    return names[1:]  # of the first convolution 8 bits are slower, too: it has too few channels
+
+
+def _shrink_matrices(proto: onnx.ModelProto) -> None:
+    """Stores the weights that calculate with floats as 8 bits and a scale per row, in place.
+
+    They are put together once, when a file is opened: runtimes calculate what is constant ahead.
+    """
+    graph, added = proto.graph, []
+    for weight in [weight for weight in graph.initializer if _is_large(weight)]:
+        values = numpy_helper.to_array(weight)
+        scale = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True) / 127  # [rows, 1, ...]
+        digits = np.rint(values / np.maximum(scale, 1e-12)).astype(np.int8)
+        name = weight.name
+        graph.initializer.remove(weight)
+        graph.initializer.append(numpy_helper.from_array(digits, f"{name}_digits"))
+        graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+        added.append(onnx.helper.make_node("Cast", [f"{name}_digits"], [f"{name}_float"], to=onnx.TensorProto.FLOAT))
+        added.append(onnx.helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], [name]))
+    for place, node in enumerate(added):
+        graph.node.insert(place, node)
+
+
+def _is_large(weight: onnx.TensorProto) -> bool:
+    return weight.data_type == onnx.TensorProto.FLOAT and len(weight.dims) > 1 and math.prod(weight.dims) > 1000
 
 
 class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # untyped package

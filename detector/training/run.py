@@ -18,9 +18,9 @@ from torch import nn
 
 from detector.evaluation.benchmark import Evaluation, LabelledImage, confidences, evaluate
 from detector.evaluation.metrics import calibration_error, min_confidence_for, reliability, wilson_interval
-from detector.reader import Reader
+from detector.reader import SURE, NetworkSettings, Reader
 from detector.reading import calibrate
-from detector.training.calibration import fit_calibration
+from detector.training.calibration import fit_calibrations
 from detector.training.data import CaptchaData, CocoSource, OnlineSource
 from detector.training.export import (
     load_parameters,
@@ -128,13 +128,12 @@ def _finish(
     exact_match = 0.0
     for folder, exported in ((run_dir / "int8", to_int8(proto, ranges, settings)), (run_dir, proto)):
         save_weights(folder, exported, facts)
-        known = evaluate("calibration", Reader(folder, threads=1), calibration, charset=task.charset.characters)
-        calibrated = replace(settings, calibration=fit_calibration(*confidences(known.outcomes)))
+        calibrated, known = _calibrate(folder, settings, calibration)
         save_weights(folder, with_settings(exported, calibrated), facts)
         evaluation = evaluate("test", Reader(folder, threads=1), test, charset=task.charset.characters)
         strings, facts_of_test = evaluation.strings, {"accuracy": _accuracy(evaluation)}
         if seen == "unseen":  # on the images that it was fitted to it would flatter
-            facts_of_test["confidence"] = _confidence(known, calibrated.calibration, evaluation)
+            facts_of_test["confidence"] = _confidence(known, evaluation)
         save_card(folder, facts | facts_of_test)
         low, high = strings.intervals["exact_match"]
         print(
@@ -148,6 +147,31 @@ def _finish(
     return exact_match
 
 
+def _calibrate(
+    folder: Path, settings: NetworkSettings, images: list[LabelledImage]
+) -> tuple[NetworkSettings, tuple[list[float], list[bool]]]:
+    """Fits the confidences of what a folder holds.
+
+    Args:
+        folder: has weights that are not calibrated.
+        settings: theirs.
+        images: to fit to.
+
+    Returns:
+        The settings with the fit; and the confidences of the images' strings by it, with whether they were right.
+    """
+    first = evaluate("first looks", Reader(folder, threads=1, looks=1), images, charset=settings.charset)
+    known = evaluate("calibration", Reader(folder, threads=1), images, charset=settings.charset)
+    sure, right = confidences(known.outcomes)
+    at_once = [outcome.reading.confidence > SURE for outcome in first.outcomes]
+    fits = fit_calibrations(sure, right, at_once)
+    fitted = [
+        calibrate(outcome.reading, *fits[0 if once else 1]).confidence
+        for outcome, once in zip(known.outcomes, at_once, strict=True)
+    ]
+    return replace(settings, calibration=fits[0], agreed_calibration=fits[1]), (fitted, right)
+
+
 def _accuracy(evaluation: Evaluation) -> dict[str, Any]:
     strings = evaluation.strings
     names = ("exact_match", "exact_match_nocase", "exact_match_lookalikes", "length_match")
@@ -159,16 +183,14 @@ def _accuracy(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _confidence(known: Evaluation, calibration: tuple[float, float], test: Evaluation) -> dict[str, Any]:
+def _confidence(known: tuple[list[float], list[bool]], test: Evaluation) -> dict[str, Any]:
     """How far the confidence is to be trusted: measured on the test's images, chosen on those it was fitted to.
 
     Args:
-        known: of the images that the calibration was fitted to, read without it.
-        calibration: the fit.
-        test: of the test's images, read with it.
+        known: confidences of the images that they were fitted to, and whether their strings were right.
+        test: of the test's images, read with the fit.
     """
-    fitted = [calibrate(outcome.reading, *calibration).confidence for outcome in known.outcomes]
-    bound = min_confidence_for(fitted, confidences(known.outcomes)[1], ACCEPTED_RIGHT)
+    bound = min_confidence_for(*known, ACCEPTED_RIGHT)
     sure, right = confidences(test.outcomes)
     facts: dict[str, Any] = {
         "calibration_error": round(calibration_error(sure, right), 5),

@@ -132,7 +132,7 @@ def test_surely_contradicted_strings_are_listed_surest_first() -> None:
         outcome("c.png", "12", "42", 0.97),
         outcome("d.png", "12", "13", 0.40),  # not sure
     ]
-    rows = list(csv.reader(audit_csv(doubts(outcomes, (1.0, 0.0))).splitlines()))
+    rows = list(csv.reader(audit_csv(doubts(outcomes)).splitlines()))
     assert rows == [
         ["file", "text", "read", "confidence"],
         ["c.png", "12", "42", "0.9700"],

@@ -3,7 +3,7 @@ import pytest
 
 from detector.reading import calibrate
 from detector.records import Character, Reading
-from detector.training.calibration import fit_calibration, log_odds
+from detector.training.calibration import MIN_READINGS, fit_calibration, fit_calibrations, log_odds
 
 
 def reading(*readings: tuple[str, float]) -> Reading:
@@ -54,6 +54,23 @@ def test_a_reader_that_is_sure_of_what_is_wrong_keeps_its_order() -> None:
     slope, offset = fit_calibration(confidences, right)
     assert slope == 0.1
     assert offset == pytest.approx(0, abs=0.05)  # half of them are right
+
+
+def test_readings_of_one_look_and_of_several_are_fitted_apart() -> None:
+    rng = np.random.default_rng(2)
+    confidences, at_once = rng.uniform(0.02, 0.98, 40_000), rng.random(40_000) < 0.5
+    slopes, offsets = np.where(at_once, 1.5, 0.9), np.where(at_once, 0.0, 0.8)
+    right = rng.random(len(confidences)) < 1 / (1 + np.exp(-(slopes * log_odds(confidences) + offsets)))
+    first, agreed = fit_calibrations(confidences, right, at_once)
+    assert first == pytest.approx((1.5, 0.0), abs=0.12)
+    assert agreed == pytest.approx((0.9, 0.8), abs=0.12)
+
+
+@pytest.mark.parametrize("of_one_look", [0, MIN_READINGS - 1, 1000 - MIN_READINGS + 1, 1000])
+def test_too_few_of_a_kind_are_fitted_with_the_others(of_one_look: int) -> None:
+    confidences, right = np.linspace(0.1, 0.9, 1000), np.arange(1000) % 3 > 0
+    fit = fit_calibration(confidences, right)
+    assert fit_calibrations(confidences, right, np.arange(1000) < of_one_look) == (fit, fit)
 
 
 def test_no_reading_is_refused() -> None:
