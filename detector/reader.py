@@ -60,23 +60,16 @@ class NetworkSettings:
         overlap_thresh: see `ReadingOptions`.
         looks: the sizes at which an image is looked at, one after the other until the answer is sure: input height,
             a multiple of `width_multiple`, and horizontal stretch. One look at `height` where there are none.
-<<<<<<< HEAD
-        calibration: slope and offset that turn confidences into probabilities: see `reading.calibrate`.
+        calibration: slope and offset that turn the confidence of an answer from one look into a probability: see
+            `reading.calibrate`.
+        agreed_calibration: the same for an answer that several looks agreed on; None for no other than `calibration`.
         allowed: the characters that a reader expects unless it is told others; None for all of the charset.
         case: how it writes them, unless it is told which to expect.
         lengths: shortest and longest string that it expects unless it is told others; None for any.
 
     Raises:
-        TypeError, ValueError: if a look is not a height and a stretch, the calibration not two sensible numbers, or the
+        TypeError, ValueError: if a look is not a height and a stretch, a calibration not two sensible numbers, or the
             lengths are no range.
-=======
-        calibration: slope and offset that turn the confidence of an answer from one look into a probability: see
-            `reading.calibrate`.
-        agreed_calibration: the same for an answer that several looks agreed on; None for no other than `calibration`.
-
-    Raises:
-        TypeError, ValueError: if a look is not a height and a stretch, or a calibration not two sensible numbers.
->>>>>>> main
     """
 
     charset: str
@@ -87,23 +80,18 @@ class NetworkSettings:
     overlap_thresh: float
     looks: tuple[tuple[int, float], ...] = ()
     calibration: tuple[float, float] = (1.0, 0.0)
-<<<<<<< HEAD
+    agreed_calibration: tuple[float, float] | None = None
     allowed: str | None = None
     case: Case = "keep"
     lengths: tuple[int, int] | None = None
-=======
-    agreed_calibration: tuple[float, float] | None = None
->>>>>>> main
 
     def __post_init__(self) -> None:
         # JSON has lists in the place of tuples.
         looks = tuple((int(height), float(stretch)) for height, stretch in self.looks)
         object.__setattr__(self, "looks", looks or ((self.height, 1.0),))
-<<<<<<< HEAD
-        slope, offset = map(float, self.calibration)
-        if not (0 < slope < math.inf and math.isfinite(offset)):
-            raise ValueError(f"a calibration is a slope above 0 and an offset, not {self.calibration}")
-        object.__setattr__(self, "calibration", (slope, offset))
+        object.__setattr__(self, "calibration", _as_calibration(self.calibration))
+        if self.agreed_calibration is not None:
+            object.__setattr__(self, "agreed_calibration", _as_calibration(self.agreed_calibration))
         if self.lengths is not None:
             object.__setattr__(self, "lengths", parse_length((self.lengths[0], self.lengths[1])))
 
@@ -118,11 +106,6 @@ class NetworkSettings:
             min_length=shortest,
             max_length=longest,
         )
-=======
-        object.__setattr__(self, "calibration", _as_calibration(self.calibration))
-        if self.agreed_calibration is not None:
-            object.__setattr__(self, "agreed_calibration", _as_calibration(self.agreed_calibration))
->>>>>>> main
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> NetworkSettings:

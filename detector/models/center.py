@@ -27,11 +27,8 @@ from detector.training.targets import Targets, draw_center_targets, match_candid
 
 STRIDE_HW = (8, 4)  # pixels per cell of the output grid
 ATTENTION_HEADS = 4
-<<<<<<< HEAD
-_ABSENT = -20.0  # logit of what is no candidate
-=======
 NOTHING = -1e4  # logit of what is not there
->>>>>>> main
+_UNLIKELY = -20.0  # the same, where it is to be learnt from
 
 
 class CenterMaps(NamedTuple):
@@ -299,7 +296,7 @@ class CenterDetector(nn.Module):
         }
         if self.spelling_weight:
             middles = candidates.boxes[..., 0] + candidates.boxes[..., 2]  # [N, K]
-            there = presence.masked_fill(~candidates.used, _ABSENT)
+            there = presence.masked_fill(~candidates.used, _UNLIKELY)
             losses["spelling"] = self.spelling_weight * spelling_loss(middles, there, classes, targets.labels).mean()
         return losses
 
