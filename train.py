@@ -20,13 +20,18 @@ OmegaConf.register_new_resolver("cpu_count", lambda: os.cpu_count() or 1, replac
 
 @hydra.main(config_path="conf", config_name="train", version_base="1.3")
 def main(config: DictConfig) -> float:
-    """Trains, exports and evaluates one configuration; gives its exact match to sweepers."""
-    from detector.training.run import train_and_export  # after Hydra, so that --help and wrong options answer at once
+    """Runs one configuration; gives its exact match to sweepers."""
+    from detector.evaluation.benchmark import DatasetError
+    from detector.training.run import run  # after Hydra, so that --help and wrong options answer at once
 
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     if config.resume is not None:
         run_dir = Path(config.resume)
-    return train_and_export(config, run_dir)
+    try:
+        return run(config, run_dir)
+    except DatasetError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

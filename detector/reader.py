@@ -63,9 +63,13 @@ class NetworkSettings:
         calibration: slope and offset that turn the confidence of an answer from one look into a probability: see
             `reading.calibrate`.
         agreed_calibration: the same for an answer that several looks agreed on; None for no other than `calibration`.
+        allowed: the characters that a reader expects unless it is told others; None for all of the charset.
+        case: how it writes them, unless it is told which to expect.
+        lengths: shortest and longest string that it expects unless it is told others; None for any.
 
     Raises:
-        TypeError, ValueError: if a look is not a height and a stretch, or a calibration not two sensible numbers.
+        TypeError, ValueError: if a look is not a height and a stretch, a calibration not two sensible numbers, or the
+            lengths are no range.
     """
 
     charset: str
@@ -77,6 +81,9 @@ class NetworkSettings:
     looks: tuple[tuple[int, float], ...] = ()
     calibration: tuple[float, float] = (1.0, 0.0)
     agreed_calibration: tuple[float, float] | None = None
+    allowed: str | None = None
+    case: Case = "keep"
+    lengths: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         # JSON has lists in the place of tuples.
@@ -85,6 +92,20 @@ class NetworkSettings:
         object.__setattr__(self, "calibration", _as_calibration(self.calibration))
         if self.agreed_calibration is not None:
             object.__setattr__(self, "agreed_calibration", _as_calibration(self.agreed_calibration))
+        if self.lengths is not None:
+            object.__setattr__(self, "lengths", parse_length((self.lengths[0], self.lengths[1])))
+
+    def options(self) -> ReadingOptions:
+        """How a reader reads unless it is told otherwise."""
+        shortest, longest = self.lengths or (0, None)
+        return ReadingOptions(
+            self.score_thresh,
+            self.overlap_thresh,
+            allowed=self.allowed,
+            case=self.case,
+            min_length=shortest,
+            max_length=longest,
+        )
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> NetworkSettings:
@@ -127,12 +148,12 @@ class Reader:
 
     Args:
         weights: the name of bundled weights, a folder with a `model.onnx`, or an ONNX file.
-        charset: a named charset (`digits`, `alnum-lower`, ...) or the characters that may occur; None for all that
-            the network knows.
-        length: the number of characters: 4 or "4", "3-6" or (3, 6) for a range; None for any.
+        charset: a named charset (`digits`, `alnum-lower`, ...) or the characters that may occur; None for what the
+            weights expect: all that the network knows, unless they have learnt one captcha.
+        length: the number of characters: 4 or "4", "3-6" or (3, 6) for a range; None for what the weights expect.
         threads: CPU threads for one image; None leaves it to ONNX Runtime.
         case: "lower" or "upper" writes the answer in one case, for captchas that do not tell the two apart; "keep" does
-            not.
+            not, unless the weights expect it.
         prefer: a named charset or characters to be written for all that look like them: "digits" makes a 0 of an O.
         pattern: a mask such as "LL99", or a regular expression that the whole answer matches (see `pattern.parse`).
         top_k: how many of the most probable strings a reading lists.
@@ -211,17 +232,8 @@ class Reader:
             raise ValueError(f"looks must be at least 1, not {choices.looks}")
         if choices.frames not in get_args(Frames):
             raise ValueError(f"frames must be one of {', '.join(get_args(Frames))}, not {choices.frames!r}")
-        min_length, max_length = (0, None) if choices.length is None else parse_length(choices.length)
-        self.options = ReadingOptions(
-            score_thresh=self.settings.score_thresh,
-            overlap_thresh=self.settings.overlap_thresh,
-            allowed=choices.charset,
-            case=choices.case,
-            prefer=choices.prefer,
-            pattern=choices.pattern,
-            min_length=min_length,
-            max_length=max_length,
-            top_k=choices.top_k,
+        self.options = replace(
+            _expected(self.settings, choices), prefer=choices.prefer, pattern=choices.pattern, top_k=choices.top_k
         )
         constraint(self.charset.characters, self.options)  # raises where nothing is allowed
         self._compared = replace(self.options, top_k=max(choices.top_k, STRINGS_PER_LOOK))
@@ -349,6 +361,19 @@ class Reader:
             stretched_hw = image_hw[0], max(round(image_hw[1] * stretch), 1)
             sizes.append((height, network_width(stretched_hw, height, settings.width_multiple, settings.max_width)))
         return list(dict.fromkeys(sizes))
+
+
+def _expected(settings: NetworkSettings, choices: _Choices) -> ReadingOptions:
+    """What the weights expect, but for what somebody who knows better says; a pattern says all."""
+    expected = settings.options()
+    if choices.charset is not None or choices.pattern is not None:
+        expected = replace(expected, allowed=choices.charset, case="keep")
+    if choices.case != "keep":
+        expected = replace(expected, case=choices.case)
+    if choices.length is not None or choices.pattern is not None:
+        shortest, longest = (0, None) if choices.length is None else parse_length(choices.length)
+        expected = replace(expected, min_length=shortest, max_length=longest)
+    return expected
 
 
 def parse_length(length: int | str | tuple[int, int]) -> tuple[int, int]:

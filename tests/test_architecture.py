@@ -250,6 +250,32 @@ HOUSE = {
         "detector/charset.py detector/images.py detector/reading.py detector/reader.py detector/training/data.py",
         "numpy torch onnx onnxruntime safetensors",
     ),
+    # one captcha, learnt from typed strings
+    "detector/training/labels.py": Room(
+        "detector/charset.py detector/images.py detector/reading.py detector/evaluation/benchmark.py", "numpy"
+    ),
+    "detector/training/alignment.py": Room("detector/charset.py detector/records.py", "numpy"),
+    # the third door: more images like somebody's
+    "detector/training/lookalikes.py": Room(
+        "datagen/sample.py datagen/dataset_writer.py datagen/mixture.py datagen/text.py datagen/universal/cpu.py "
+        "datagen/universal/sampler.py detector/training/labels.py",
+        "numpy torch cv2",
+    ),
+    "detector/training/typed_source.py": Room(
+        "datagen/sample.py detector/charset.py detector/images.py detector/reader.py detector/reading.py "
+        "detector/records.py detector/training/alignment.py detector/training/augment.py detector/training/data.py "
+        "detector/training/labels.py",
+        "numpy torch",
+    ),
+    "detector/training/prospects.py": Room("detector/evaluation/metrics.py"),
+    "detector/training/adapt.py": Room(
+        "datagen/sample.py detector/charset.py detector/images.py detector/reader.py detector/reading.py "
+        "detector/records.py detector/evaluation/benchmark.py detector/training/calibration.py "
+        "detector/training/data.py detector/training/export.py detector/training/labels.py "
+        "detector/training/lookalikes.py detector/training/prospects.py detector/training/task.py "
+        "detector/training/typed_source.py",
+        "numpy torch lightning hydra omegaconf safetensors",
+    ),
     # a whole run: train, export, measure what was exported
     "detector/training/run.py": Room(
         "detector/charset.py detector/reader.py detector/reading.py detector/evaluation/metrics.py "
@@ -258,7 +284,7 @@ HOUSE = {
         "torch lightning hydra omegaconf",
     ),
     # --- thin mains: composition roots
-    "train.py": Room("detector/training/run.py", "hydra omegaconf"),
+    "train.py": Room("detector/evaluation/benchmark.py detector/training/run.py", "hydra omegaconf"),
     "evaluate.py": Room(
         "datagen/sample.py datagen/dataset_writer.py detector/charset.py detector/reader.py "
         "detector/evaluation/benchmark.py detector/evaluation/report.py",
@@ -417,7 +443,11 @@ def test_the_light_half_needs_the_light_packages_only() -> None:
 @pytest.mark.parametrize(
     ("package", "part", "importers"),
     [
-        ("datagen", "detector/*", ["detector/training/data.py", "detector/training/device.py"]),
+        (
+            "datagen",
+            "detector/*",
+            [f"detector/training/{name}.py" for name in ("adapt", "data", "device", "lookalikes", "typed_source")],
+        ),
         ("albumentations", "*", ["detector/training/augment.py"]),
         ("captcha", "d*", ["datagen/imagecaptcha.py"]),  # the benchmark compares with it
     ],

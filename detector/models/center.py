@@ -22,12 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detector.records import Detections
-from detector.training.losses import center_focal_loss, distances_giou_loss
+from detector.training.losses import center_focal_loss, distances_giou_loss, spelling_loss
 from detector.training.targets import Targets, draw_center_targets, match_candidates
 
 STRIDE_HW = (8, 4)  # pixels per cell of the output grid
 ATTENTION_HEADS = 4
 NOTHING = -1e4  # logit of what is not there
+_UNLIKELY = -20.0  # the same, where it is to be learnt from
 
 
 class CenterMaps(NamedTuple):
@@ -167,6 +168,7 @@ class CenterDetector(nn.Module):
         string_layers: layers of attention between the candidates, at least 1.
         max_detections: candidates kept per image, the best ones.
         class_smoothing: label smoothing of the class losses, in [0, 1).
+        spelling_weight: of the loss that asks for the string alone, for images whose boxes are not certain.
     """
 
     def __init__(
@@ -177,11 +179,13 @@ class CenterDetector(nn.Module):
         string_layers: int = 2,
         max_detections: int = 32,
         class_smoothing: float = 0.02,
+        spelling_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.max_detections = max_detections
         self.class_smoothing = class_smoothing
+        self.spelling_weight = spelling_weight
         self.stem = nn.Sequential(
             conv_bn_relu(3, width // 4, stride=2),  # [N, width/4, H/2, W/2]
             conv_bn_relu(width // 4, width // 2, stride=2),  # [N, width/2, H/4, W/4]
@@ -286,10 +290,15 @@ class CenterDetector(nn.Module):
         real = labels >= 0
         norm = real.sum().clamp(min=1)
         presence_loss = F.binary_cross_entropy_with_logits(presence, real.float(), reduction="none")  # [N, K]
-        return {
+        losses = {
             "string presence": (presence_loss * candidates.used).sum() / norm,
             "string class": self._class_loss(classes[real], labels[real]).sum() / norm,
         }
+        if self.spelling_weight:
+            middles = candidates.boxes[..., 0] + candidates.boxes[..., 2]  # [N, K]
+            there = presence.masked_fill(~candidates.used, _UNLIKELY)
+            losses["spelling"] = self.spelling_weight * spelling_loss(middles, there, classes, targets.labels).mean()
+        return losses
 
     def _class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.class_smoothing)

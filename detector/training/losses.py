@@ -41,3 +41,37 @@ def distances_giou_loss(predicted: Tensor, target: Tensor) -> Tensor:
     areas = [(box[:, 0] + box[:, 2]) * (box[:, 1] + box[:, 3]) for box in (predicted, target)]
     union = areas[0] + areas[1] - overlap_area
     return 1 - overlap_area / union + (hull_area - union) / hull_area
+
+
+def spelling_loss(middles: Tensor, presence: Tensor, classes: Tensor, labels: Tensor) -> Tensor:
+    """Negative log-probability of the strings, over all ways in which the candidates spell them; no box is asked for.
+
+    As in CTC (Graves et al., ICML 2006) the probability of a string is the sum over its alignments: from left to right
+    each candidate is the next character of the string or none. That is the model by which `detector.reading` reads.
+
+    Args:
+        middles: float [N, K], where the candidates stand from left to right.
+        presence: [N, K], logits that a candidate is a character.
+        classes: [N, K, C], logits of which one.
+        labels: int64 [N, M], the strings from left to right, -1 after their ends.
+
+    Returns:
+        [N], per character of each string; strings longer than K have none, and 0.
+    """
+    count, length = presence.shape[1], labels.shape[1]
+    order = middles.argsort(dim=1)
+    here = presence.gather(1, order)  # [N, K]
+    named = classes.log_softmax(dim=2).gather(1, order.unsqueeze(2).expand_as(classes))  # [N, K, C]
+    named = named.gather(2, labels.clamp(min=0).unsqueeze(1).expand(-1, count, -1))  # [N, K, M]
+    hit = F.logsigmoid(here).unsqueeze(2) + named  # [N, K, M]
+    miss = F.logsigmoid(-here).unsqueeze(2)  # [N, K, 1]
+    spelt = F.pad(here.new_zeros(len(here), 1), (0, length), value=_IMPOSSIBLE)  # [N, M + 1] by how much is spelt
+    for row in range(count):
+        onward = F.pad(spelt[:, :-1] + hit[:, row], (1, 0), value=_IMPOSSIBLE)
+        spelt = torch.logaddexp(spelt + miss[:, row], onward)
+    lengths = (labels >= 0).sum(dim=1)  # [N]
+    log_prob = spelt.gather(1, lengths.unsqueeze(1)).squeeze(1)
+    return torch.where(log_prob > _IMPOSSIBLE / 2, -log_prob / lengths.clamp(min=1), 0.0)
+
+
+_IMPOSSIBLE = -1e6  # log-probability; minus infinity would have no gradient

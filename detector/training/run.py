@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -40,15 +40,15 @@ CALIBRATION_SEED = 900_003  # of the images that confidences are fitted to
 ACCEPTED_RIGHT = 0.99  # share of right strings that the card gives a confidence for
 
 
-def train_and_export(config: DictConfig, run_dir: Path) -> float:
-    """Trains a configuration, exports it and reads fresh images with what was exported.
+def run(config: DictConfig, run_dir: Path) -> float:
+    """Runs a configuration, or goes on with one: does what its `procedure` says.
 
     Args:
         config: as `conf/train.yaml` composes it.
         run_dir: the run's folder. With `config.resume` set its config.yaml is what counts.
 
     Returns:
-        Exact match on the fresh images; 0 if the run was interrupted before the first epoch's end.
+        What the procedure gives: a share of strings read right.
 
     Raises:
         FileNotFoundError: if there is nothing to resume.
@@ -59,6 +59,24 @@ def train_and_export(config: DictConfig, run_dir: Path) -> float:
     L.seed_everything(config.seed, workers=True, verbose=False)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    share: float = get_method(config.procedure)(config, run_dir, resume)
+    return share
+
+
+def train_and_export(config: DictConfig, run_dir: Path, resume: bool) -> float:
+    """Trains a configuration, exports it and reads fresh images with what was exported.
+
+    Args:
+        config: as `conf/train.yaml` composes it.
+        run_dir: the run's folder.
+        resume: whether it holds the beginning of the run.
+
+    Returns:
+        Exact match on the fresh images; 0 if the run was interrupted before the first epoch's end.
+
+    Raises:
+        FileNotFoundError: if there is nothing to resume.
+    """
     data: CaptchaData = instantiate(config.data)
     task = build_task(config, data)
     checkpoint = run_dir / "checkpoints" / "last.ckpt"

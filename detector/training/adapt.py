@@ -1,0 +1,448 @@
+"""Learns somebody's captcha from a few typed strings: `python train.py experiment=adapt data.path=FOLDER`.
+
+The weights to start from find most characters of a captcha that they were not trained for. A typed string says which
+they are, and by that where each of them stands (`alignment`), so that the images can be trained on like any others.
+After each epoch the network, by then better, aligns them anew; of images without strings it adds those that it is sure
+of (pseudo-labels: Lee, ICML workshop 2013). Beside them stand look-alikes by the universal generator, and the bundled
+weights' own training images, so that nothing is forgotten.
+
+How well it reads is measured on the typed strings themselves, by cross-validation: each part of them is read by a
+network that learnt from the others alone. The number of epochs comes from there too.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from datagen.sample import CaptchaSample
+from detector.charset import Charset
+from detector.evaluation.benchmark import Outcome, confidences
+from detector.images import ImageError, load
+from detector.reader import NetworkSettings, Reader
+from detector.reading import calibrate
+from detector.records import Reading
+from detector.training.calibration import fit_calibration
+from detector.training.data import CaptchaData, NetworkInput, OnlineSource
+from detector.training.export import (
+    load_parameters,
+    reader_settings,
+    save_parameters,
+    save_weights,
+    to_int8,
+    to_onnx,
+    write_whole,
+)  # fmt: skip
+from detector.training.labels import Expected, Image, TypedImage, expect, read_typed
+from detector.training.lookalikes import draw_lookalikes
+from detector.training.prospects import Prospects, foresee
+from detector.training.task import CaptchaTask, ema
+from detector.training.typed_source import TypedSource, align_all
+
+DOUBTED = 0.8  # confidence of a reading against which a typed string is worth a second look
+HEIGHTS = (48, 64, 80, 96, 112)  # of the network's input, of which the one at which the strings fit best is taken
+
+
+State = dict[str, Tensor]
+
+
+class Snapshot(NamedTuple):
+    """A network after an epoch.
+
+    Attributes:
+        right: share of the strings that it did not learn from, read right, at one look and whatever their case.
+        state: its averaged weights.
+    """
+
+    right: float
+    state: State
+
+
+class Progress:
+    """Says on the terminal and in `progress.json` what a run is at.
+
+    Args:
+        path: the file.
+        total: number of steps of about equal length.
+    """
+
+    def __init__(self, path: Path, total: int) -> None:
+        self.path, self.total, self.done, self.step = path, total, 0, ""
+
+    def begin(self, step: str) -> None:
+        """Names what is being done."""
+        self.step = step
+        print(step, flush=True)
+        self._write(None)
+
+    def advance(self, steps: int = 1) -> None:
+        """Counts steps."""
+        self.done += steps
+        self._write(None)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Leaves the result."""
+        self.done, self.step = self.total, "finished"
+        self._write(result)
+
+    def _write(self, result: dict[str, Any] | None) -> None:
+        state = {"step": self.step, "done": round(min(self.done / self.total, 1.0), 3), "result": result}
+        write_whole(self.path, json.dumps(state).encode())
+
+
+class Epochs(L.Callback):
+    """After each epoch: keeps the averaged weights, and finds the boxes of the typed strings anew.
+
+    It has to stand before the callback that averages, which puts the averaged weights in place before a validation and
+    takes them away behind this one's back.
+
+    Args:
+        source: of the training samples.
+        epochs: number of epochs to stop after.
+        progress: is told of each.
+
+    Attributes:
+        snapshots: one per epoch.
+    """
+
+    def __init__(self, source: TypedSource, epochs: int, progress: Progress) -> None:
+        self.source, self.epochs, self.progress = source, epochs, progress
+        self.snapshots: list[Snapshot] = []
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keeps and uses the averaged weights."""
+        assert isinstance(pl_module, CaptchaTask)
+        state = {
+            name: value.clone(memory_format=torch.contiguous_format)
+            for name, value in pl_module.model.state_dict().items()
+        }
+        self.snapshots.append(Snapshot(math.nan, state))
+        self.source.find_boxes(pl_module.model)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Notes how well it reads, which is known now."""
+        self.snapshots[-1] = self.snapshots[-1]._replace(
+            right=float(trainer.callback_metrics["val/exact_match_nocase"])
+        )
+        self.progress.advance()
+        trainer.should_stop = len(self.snapshots) == self.epochs
+
+
+class Captcha(NamedTuple):
+    """What is known of a captcha.
+
+    Attributes:
+        typed: images with strings.
+        untyped: images without, as many as are used.
+        expected: the strings.
+        lookalikes: samples like its images.
+    """
+
+    typed: list[TypedImage]
+    untyped: list[Image]
+    expected: Expected
+    lookalikes: list[CaptchaSample]
+
+
+class Measured(NamedTuple):
+    """What cross-validation found.
+
+    Attributes:
+        epochs: the number of them after which strings not learnt from are read best.
+        outcomes: each typed string, read by a network that did not learn from it.
+    """
+
+    epochs: int
+    outcomes: list[Outcome]
+
+
+def adapt_and_export(config: DictConfig, run_dir: Path, resume: bool) -> float:
+    """Learns a captcha from a folder with typed strings and exports a reader for it.
+
+    Args:
+        config: as `conf/experiment/adapt.yaml` composes it.
+        run_dir: gets model.onnx, card.json, model.safetensors, int8/, audit.csv and progress.json.
+        resume: changes nothing: networks that are in its `folds/` already are not trained again.
+
+    Returns:
+        The share of typed strings that were read right in cross-validation.
+
+    Raises:
+        DatasetError: if the folder holds too few strings.
+    """
+    return Adaptation(config, run_dir).run()
+
+
+class Adaptation:
+    """One run; see `adapt_and_export`."""
+
+    def __init__(self, config: DictConfig, run_dir: Path) -> None:
+        self.config, self.run_dir = config, run_dir
+        self.progress = Progress(run_dir / "progress.json", total=(config.adapt.folds + 1) * config.adapt.epochs)
+        self.base = Reader(config.init, threads=1).settings
+        self.charset = Charset(self.base.charset)
+
+    def run(self) -> float:
+        """From the folder to the reader."""
+        self.progress.begin(f"reading {self.config.data.path}")
+        typed, untyped = self._load()
+        expected = expect([item.text for item in typed])
+        before_settings = expecting(self.base, expected)
+        before = self._read(self.run_dir / "before", before_settings, None, typed)
+        self.progress.begin(f"drawing {self.config.adapt.lookalikes} look-alikes")
+        images = [item.image for item in typed]
+        lookalikes = draw_lookalikes(images, expected, self.config.adapt.lookalikes, self.config.seed)
+        captcha = Captcha(typed, untyped, expected, lookalikes)
+        settings = self._settings_for(captcha)
+        measured = self.cross_validate(captcha, settings)
+        better = right(measured.outcomes) > right(before)
+        judged = measured.outcomes if better else before
+        state = None
+        if better:
+            self.progress.begin("learning from all strings")
+            state = self.fit("all", captcha, settings, [], measured.epochs)[-1].state
+            fitted = fit_calibration(*confidences(judged))
+            settings = replace(expecting(settings, expected), calibration=fitted)
+            judged = [replace(outcome, reading=calibrate(outcome.reading, *fitted)) for outcome in judged]
+        else:
+            settings = before_settings
+        prospects = foresee(len(typed), self.config.adapt.folds, right(before), right(measured.outcomes))
+        self._export(captcha, settings, state, judged, before, prospects)
+        self.progress.finish(prospects.to_dict() | {"weights": str(self.run_dir)})
+        return right(judged) / len(judged)
+
+    def _load(self) -> tuple[list[TypedImage], list[Image]]:
+        """The typed images, and some of the others."""
+        typed, others, notes = read_typed(Path(self.config.data.path), self.charset.characters)
+        untyped = []
+        some = np.random.default_rng(self.config.seed).permutation(len(others))[: self.config.adapt.untyped]
+        for place in some.tolist():
+            try:
+                untyped.append(load(others[place]))
+            except ImageError as error:
+                notes.append(f"{others[place].name} is left out: {error}")
+        for note in notes:
+            print(f"note: {note}")
+        return typed, untyped
+
+    def _settings_for(self, captcha: Captcha) -> NetworkSettings:
+        """The height of the network's input at which the strings fit best what it sees, and looks around it."""
+        model = self._model(None)
+        images, texts = [item.image for item in captcha.typed], [item.text for item in captcha.typed]
+
+        def fit_at(height: int) -> float:
+            at_height = replace(self.base, looks=((height, 1.0),))
+            alignments = align_all(model, images, texts, at_height, captcha.expected.any_case)
+            return float(np.mean([alignment.log_prob for alignment in alignments]))
+
+        network = NetworkInput(max(HEIGHTS, key=fit_at), self.base.width_multiple, self.base.max_width)
+        reading = instantiate(self.config.task.reading)
+        return reader_settings(self.charset, network, reading, heights_around(network.height))
+
+    def cross_validate(self, captcha: Captcha, settings: NetworkSettings) -> Measured:
+        """Reads each typed string by a network that learnt from the others alone, part by part.
+
+        What a part's network expects comes from the others, too; the look-alikes know all images, but no string.
+        """
+        folds = self.config.adapt.folds
+        order = np.random.default_rng(self.config.seed).permutation(len(captcha.typed)).tolist()
+        parts = []
+        for fold in range(folds):
+            self.progress.begin(f"measuring: part {fold + 1} of {folds}")
+            held = [captcha.typed[place] for place in order[fold::folds]]
+            rest = [captcha.typed[place] for k in range(folds) if k != fold for place in order[k::folds]]
+            expected = expect([item.text for item in rest])
+            part = captcha._replace(typed=rest, expected=expected)
+            parts.append((held, expected, self.fit(str(fold), part, settings, held, self.config.adapt.epochs)))
+        rates = np.array([[snapshot.right for snapshot in snapshots] for _, _, snapshots in parts]).mean(axis=0)
+        epochs = int(np.flatnonzero(rates == rates.max())[-1]) + 1  # of equals the last: the learning rate is lowest
+        outcomes = []
+        for fold, (held, expected, snapshots) in enumerate(parts):
+            folder = self.run_dir / "folds" / str(fold)
+            outcomes += self._read(folder, expecting(settings, expected), snapshots[epochs - 1].state, held)
+        return Measured(epochs, outcomes)
+
+    def fit(
+        self, name: str, captcha: Captcha, settings: NetworkSettings, held: Sequence[TypedImage], epochs: int
+    ) -> list[Snapshot]:
+        """Trains a network on a captcha.
+
+        Args:
+            name: of the folder that keeps what was learnt; if it holds it already, nothing is trained.
+            captcha: what to learn.
+            settings: of the reader.
+            held: typed images that show how far it got; it does not learn from them.
+            epochs: number of epochs to stop after.
+
+        Returns:
+            The network after each epoch.
+        """
+        kept = self.run_dir / "folds" / name / "epochs.safetensors"
+        if kept.exists():
+            self.progress.advance(epochs)
+            return load_snapshots(kept)
+        L.seed_everything(self.config.seed, verbose=False)
+        task: CaptchaTask = instantiate(self.config.task)(model=self._model(None), charset=self.charset)
+        source = self._source(captcha, settings)
+        source.find_boxes(task.model)
+        shown = held or captcha.typed
+        alignments = align_all(
+            task.model, [item.image for item in shown], [item.text for item in shown], settings, source.any_case
+        )
+        samples = [CaptchaSample(item.image, a.text, a.boxes) for item, a in zip(shown, alignments, strict=True)]
+        data: CaptchaData = instantiate(self.config.data.batches)(
+            train=source,
+            val=samples.__getitem__,
+            val_count=len(samples),
+            charset=settings.charset,
+            network=NetworkInput(settings.height, settings.width_multiple, settings.max_width),
+            heights=heights_around(settings.height),
+        )
+        task.train()
+        watch = Epochs(source, epochs, self.progress)
+        trainer: L.Trainer = instantiate(self.config.trainer)(callbacks=[watch, ema(self.config.adapt.ema)])
+        trainer.fit(task, data)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        save_snapshots(kept, watch.snapshots)
+        return watch.snapshots
+
+    def _source(self, captcha: Captcha, settings: NetworkSettings) -> TypedSource:
+        """Training samples of a captcha, its boxes not yet found."""
+        return TypedSource(
+            typed=captcha.typed,
+            untyped=captcha.untyped,
+            lookalikes=captcha.lookalikes,
+            general=OnlineSource(instantiate(self.config.family), self.config.seed),
+            shares=instantiate(self.config.adapt.shares),
+            settings=settings,
+            reading=expecting(settings, captcha.expected).options(),
+            any_case=captcha.expected.any_case,
+            seed=self.config.seed,
+        )
+
+    def _model(self, state: State | None) -> Any:
+        """The network, with what it learnt or with the weights that the run starts from."""
+        model = instantiate(self.config.model)(num_classes=len(self.charset))
+        load_parameters(model, Path(self.config.init) / "model.safetensors", self.charset)
+        if state is not None:
+            model.load_state_dict(state)
+        return model.eval()
+
+    def _read(
+        self, folder: Path, settings: NetworkSettings, state: State | None, typed: Sequence[TypedImage]
+    ) -> list[Outcome]:
+        """Exports a network and reads with what was exported."""
+        save_weights(folder, to_onnx(self._model(state), settings), {})
+        answers = Reader(folder, threads=self.config.threads).read_batch([item.image for item in typed])
+        return [
+            Outcome(item.file, item.text, answer)
+            for item, answer in zip(typed, answers, strict=True)
+            if isinstance(answer, Reading)  # always: the images are arrays
+        ]
+
+    def _export(
+        self,
+        captcha: Captcha,
+        settings: NetworkSettings,
+        state: State | None,
+        judged: Sequence[Outcome],
+        before: Sequence[Outcome],
+        prospects: Prospects,
+    ) -> None:
+        """Writes the weights folder, the suspicious labels, and what there is to say."""
+        model = self._model(state)
+        facts = self._card(captcha, prospects)
+        proto = to_onnx(model, settings)
+        save_parameters(self.run_dir / "model.safetensors", model, self.charset)
+        ranges = [item.image for item in captcha.typed] + [sample.image for sample in captcha.lookalikes[:200]]
+        save_weights(self.run_dir / "int8", to_int8(proto, ranges, settings), facts)
+        save_weights(self.run_dir, proto, facts)
+        doubted = doubts(judged)
+        write_whole(self.run_dir / "audit.csv", audit_csv(doubted).encode())
+        print(prospects.sentence)
+        if state is None:
+            print(f"What was learnt is no better: {self.run_dir} holds the weights of {self.config.init} as they were.")
+        if doubted:
+            print(f"{len(doubted)} typed strings look wrong: see {self.run_dir}/audit.csv")
+        print(f"Read an image with: python infer.py IMAGE --weights {self.run_dir}")
+
+    def _card(self, captcha: Captcha, prospects: Prospects) -> dict[str, Any]:
+        """What the weights are, for people."""
+        expected = captcha.expected
+        return {
+            "name": self.config.name,
+            "charset": self.charset.characters,
+            "expects": asdict(expected),
+            "learnt_from": {
+                "weights": self.config.init,
+                "typed": len(captcha.typed),
+                "untyped": len(captcha.untyped),
+                "lookalikes": len(captcha.lookalikes),
+            },
+            "accuracy": prospects.to_dict(),
+            "recipe": OmegaConf.to_container(self.config, resolve=False),
+            "licence": "Apache-2.0",
+        }
+
+
+def heights_around(height: int) -> list[int]:
+    """Heights of training batches, most often the one given."""
+    return [height - 16, height, height, height + 16]
+
+
+def expecting(settings: NetworkSettings, expected: Expected) -> NetworkSettings:
+    """Settings of a reader that expects a captcha's strings unless it is told others."""
+    lengths = (expected.min_length, expected.max_length)
+    return replace(settings, allowed=expected.charset, case=expected.case, lengths=lengths)
+
+
+def right(outcomes: Sequence[Outcome]) -> int:
+    """How many strings were read right."""
+    return sum(outcome.predicted == outcome.text for outcome in outcomes)
+
+
+def save_snapshots(path: Path, snapshots: Sequence[Snapshot]) -> None:
+    """Writes what `load_snapshots` reads."""
+    states = {f"{epoch}/{name}": value for epoch, s in enumerate(snapshots) for name, value in s.state.items()}
+    write_whole(path, save(states, {"right": json.dumps([snapshot.right for snapshot in snapshots])}))
+
+
+def load_snapshots(path: Path) -> list[Snapshot]:
+    """Reads what `save_snapshots` wrote."""
+    with safe_open(path, "pt") as file:
+        rates = json.loads(file.metadata()["right"])
+        names = list(file.keys())
+        return [
+            Snapshot(rate, {n.partition("/")[2]: file.get_tensor(n) for n in names if n.startswith(f"{epoch}/")})
+            for epoch, rate in enumerate(rates)
+        ]
+
+
+def doubts(outcomes: Sequence[Outcome]) -> list[tuple[str, str, str, float]]:
+    """Typed strings that were read otherwise, and surely: file, text, reading and its confidence, surest first."""
+    read = [(o.name, o.text, o.reading.text, o.reading.confidence) for o in outcomes]
+    return sorted((row for row in read if row[1] != row[2] and row[3] >= DOUBTED), key=lambda row: -row[3])
+
+
+def audit_csv(doubted: Sequence[tuple[str, str, str, float]]) -> str:
+    """A table of the typed strings that are worth a second look."""
+    content = io.StringIO()
+    writer = csv.writer(content)
+    writer.writerow(["file", "text", "read", "confidence"])
+    writer.writerows([*row[:3], f"{row[3]:.4f}"] for row in doubted)
+    return content.getvalue()
