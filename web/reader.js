@@ -425,6 +425,19 @@ function character({ label, probs }, presence, box, names) {
 
 // --- reader.py
 
+/** What the weights expect, but for what somebody who knows better says; a pattern says all. */
+function expected(settings, { charset, length, case: written = "keep", pattern = null }) {
+  const isTold = charset !== null || pattern !== null;
+  const spelt = length === null && pattern === null ? settings.lengths : length === null ? null : parseLength(length);
+  const [minLength, maxLength] = spelt ?? [0, Infinity];
+  return {
+    allowed: isTold ? charset : (settings.allowed ?? null),
+    case: written === "keep" && !isTold ? (settings.case ?? "keep") : written,
+    minLength,
+    maxLength,
+  };
+}
+
 /** A string that holds more than this share of the network's own probability is the answer. */
 export const SURE = 0.5;
 
@@ -445,14 +458,12 @@ export class Reader {
     settings,
     { charset = null, length = null, case: written, prefer, pattern, topK, looks = Infinity } = {},
   ) {
-    const [minLength, maxLength] = length === null ? [0, Infinity] : parseLength(length);
     check(looks >= 1, `looks must be at least 1, not ${looks}`);
     this.detect = detect;
     this.settings = settings;
     const { score_thresh: scoreThresh, overlap_thresh: overlapThresh } = settings;
-    this.options = readingOptions({
-      scoreThresh, overlapThresh, allowed: charset, case: written, prefer, pattern, minLength, maxLength, topK,
-    });
+    const asked = expected(settings, { charset, length, case: written, pattern });
+    this.options = readingOptions({ scoreThresh, overlapThresh, ...asked, prefer, pattern, topK });
     this.constraint = constraint([...settings.charset], this.options);
     this.compared = { ...this.options, topK: Math.max(this.options.topK, STRINGS_PER_LOOK) };
     this.mostLooks = looks;
@@ -473,7 +484,8 @@ export class Reader {
       answer = this.answer({ ...seenNow, boxes }, seen, sizes.length);
       if (answer.confidence > SURE) break;
     }
-    return calibrate(answer, ...this.settings.calibration);
+    const { calibration, agreed_calibration: agreed } = this.settings;
+    return calibrate(answer, ...(seen.length > 1 ? (agreed ?? calibration) : calibration));
   }
 
   /** The answer after one more of some looks; `seen` is what those before it read, and grows. */
