@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from serving.label_store import Candidate
 
@@ -16,7 +16,7 @@ RECENT = 12
 _BALANCE = 0.7  # weight of doubt against novelty
 
 
-def most_helpful(candidates: Sequence[Candidate], recent: Sequence[str]) -> Candidate | None:
+def most_helpful(candidates: Sequence[Candidate], recent: Iterable[str]) -> Candidate | None:
     """The image whose string helps most.
 
     What the model doubts teaches it most: uncertainty sampling (Lewis and Gale, A sequential algorithm for training

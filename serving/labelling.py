@@ -140,7 +140,8 @@ class Labelling:
             self._desk.forget(person)
             candidates = await self._do(self._store.candidates, person, at_hand, CANDIDATES)
             free = [one for one in candidates if self._desk.is_free(one.id, person)]
-        chosen = most_helpful(free or candidates, list(self._desk.recent))
+        own = [one for one in free if self._desk.is_lent(one.id, person)]  # of a page that was loaded anew
+        chosen = most_helpful(own or free or candidates, self._desk.recent)
         if chosen is None:
             return None
         self._desk.lend(chosen, person)
@@ -372,6 +373,11 @@ class Desk:
     def take_back(self, image: str) -> None:
         """Keeps an image no longer."""
         self._lent.pop(image, None)
+
+    def is_lent(self, image: str, person: str) -> bool:
+        """Whether a person has an image at hand."""
+        holder, until = self._lent.get(image, ("", 0.0))
+        return holder == person and until >= time.monotonic()
 
     def is_free(self, image: str, person: str) -> bool:
         """Whether nobody else has an image at hand."""
