@@ -165,7 +165,7 @@ class Labelling:
         try:
             file = self._folder.save(picture)
         except ValueError as error:
-            return Added(file=picture.file, id=None, error=f"{picture.file} {error}")
+            return Added(file=picture.file, id=None, error=str(error))
         self._store.add([file])
         image = self._store.ids_of([file])[file]
         self._store.save_guesses({image: guess})

@@ -74,6 +74,7 @@ class Service:
                 break
         if not self.url:
             self._process.stderr.close()
+            self._process.wait()
             raise RuntimeError(f"the service did not start: {''.join(self.log)}")
         self._drain = threading.Thread(target=self.log.extend, args=(self._process.stderr,))
         self._drain.start()

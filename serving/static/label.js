@@ -449,7 +449,7 @@ async function nextOfList() {
 }
 
 async function fillBroken() {
-  const rows = (await get("/broken")).map(({ error }) => element("li", { className: "plain", text: error }));
+  const rows = (await get("/broken")).map(({ file, error }) => element("li", { className: "plain", text: `${file}: ${error}` }));
   $("broken-list").replaceChildren(...rows);
 }
 
@@ -561,7 +561,7 @@ async function add(files) {
 function describeAdded(added) {
   const refused = added.filter(({ error }) => error);
   const taken = added.length - refused.length;
-  return `${taken} added${refused.length ? `, ${refused.length} refused: ${refused[0].error}` : ""}`;
+  return `${taken} added${refused.length ? `, ${refused.length} refused: ${refused[0].file} ${refused[0].error}` : ""}`;
 }
 
 function listenToFolder() {

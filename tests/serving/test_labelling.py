@@ -47,7 +47,7 @@ def labelling(model: str, images: Path, tmp_path: Path) -> Callable[..., Service
 
 
 @pytest.fixture
-def service(labelling: Callable[..., Service]) -> Iterator[Service]:
+def labels(labelling: Callable[..., Service]) -> Iterator[Service]:
     with labelling() as running:
         await_guesses(running, 4)
         yield running
@@ -96,18 +96,18 @@ def table(service: Service) -> dict[str, str]:
 # --- one person
 
 
-def test_images_come_least_certain_first_with_the_guess_and_each_once(service: Service) -> None:
+def test_images_come_least_certain_first_with_the_guess_and_each_once(labels: Service) -> None:
     came = []
-    while (item := next_item(service, "Ann")) is not None:
+    while (item := next_item(labels, "Ann")) is not None:
         came.append((item["file"], item["guess"]["text"]))
         assert item["guess"]["characters"][0]["score"] == pytest.approx(item["guess"]["confidence"], abs=0.2)
-        taken = answer(service, item["id"], "Ann", item["guess"]["text"]).json()
+        taken = answer(labels, item["id"], "Ann", item["guess"]["text"]).json()
         assert (taken["item"]["state"], taken["item"]["text"]) == ("taken", item["guess"]["text"])
         assert taken["counts"]["typed"] == len(came)
     assert came == [("b.png", "3A"), ("c.png", "45"), ("deep/d.png", "6B"), ("a.png", "12")]
-    assert table(service) == dict(came)
-    answered = service.client.get("/v1/label/answered", params={"person": "Ann"}).json()
-    files = [service.client.get(f"/v1/label/images/{image}").json()["file"] for image in answered]
+    assert table(labels) == dict(came)
+    answered = labels.client.get("/v1/label/answered", params={"person": "Ann"}).json()
+    files = [labels.client.get(f"/v1/label/images/{image}").json()["file"] for image in answered]
     assert files == ["a.png", "deep/d.png", "c.png", "b.png"]  # the way back
 
 
@@ -132,18 +132,18 @@ def test_an_image_is_kept_for_the_person_who_has_it_until_it_is_put_off(shared: 
     assert again["id"] in put_off
 
 
-def test_the_image_itself_is_served_by_its_id_alone(service: Service, images: Path) -> None:
-    item = next_item(service, "Ann")
+def test_the_image_itself_is_served_by_its_id_alone(labels: Service, images: Path) -> None:
+    item = next_item(labels, "Ann")
     assert item is not None
-    response = service.client.get(f"/v1/label/images/{item['id']}/file")
+    response = labels.client.get(f"/v1/label/images/{item['id']}/file")
     assert response.content == (images / item["file"]).read_bytes()
     assert response.headers["content-type"] == "image/png"
     assert response.headers["x-content-type-options"] == "nosniff"
     for name in ("a.png", "..%2fimages%2fa.png", "%2e%2e", "0123456789abcdef"):
-        assert service.client.get(f"/v1/label/images/{name}/file").status_code == 404
+        assert labels.client.get(f"/v1/label/images/{name}/file").status_code == 404
     (images / item["file"]).unlink()
     (images / item["file"]).symlink_to("/etc/hostname")
-    assert "is no file" in problem(service.client.get(f"/v1/label/images/{item['id']}/file"), 404, "no-such-image")
+    assert "is no file" in problem(labels.client.get(f"/v1/label/images/{item['id']}/file"), 404, "no-such-image")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_the_image_itself_is_served_by_its_id_alone(service: Service, images: Pa
         ({"person": "Ann", "text": ""}, "text"),
         ({"person": "Ann", "text": "1 2"}, "no blank"),
         ({"person": "Ann", "text": "1\u0000"}, "can be seen"),
-        ({"person": "Ann", "text": "\ud800"}, "can be seen"),  # half of a surrogate pair
+        ({"person": "Ann", "text": "\ud800"}, "unicode"),  # half of a surrogate pair
         ({"person": "Ann", "text": "1" * 65}, "64"),
         ({"person": "  ", "text": "12"}, "person"),
         ({"person": "labels.csv", "text": "12"}, "take another one"),
@@ -185,26 +185,24 @@ def test_bodies_of_other_kinds_and_sizes_are_refused(shared: Service) -> None:
 # --- several people
 
 
-def test_people_disagree_and_somebody_settles(service: Service) -> None:
-    item = next_item(service, "Ann")
+def test_people_disagree_and_somebody_settles(labels: Service) -> None:
+    item = next_item(labels, "Ann")
     assert item is not None
     image = item["id"]
-    answer(service, image, "Ann", "3A")
-    answer(service, image, "Bob", "3a")
-    counts = overview(service)["counts"]
-    assert (counts["disputed"], counts["typed"], table(service)) == (1, 0, {})
-    [disputed] = service.client.get("/v1/label/disputed").json()
+    answer(labels, image, "Ann", "3A")
+    answer(labels, image, "Bob", "3a")
+    counts = overview(labels)["counts"]
+    assert (counts["disputed"], counts["typed"], table(labels)) == (1, 0, {})
+    [disputed] = labels.client.get("/v1/label/disputed").json()
     assert [(vote["person"], vote["text"]) for vote in disputed["votes"]] == [("Ann", "3A"), ("Bob", "3a")]
-    again = next_item(service, "Eve")  # a third person is asked
-    assert again is not None
-    assert again["id"] == image
-    lower = service.client.put("/v1/label/choice", json={"case": "lower"}).json()  # where case does not matter
-    assert (lower["case"], lower["counts"]["disputed"], table(service)) == ("lower", 0, {"b.png": "3a"})
-    problem(service.client.put("/v1/label/choice", json={"case": "title"}), 422, "invalid-option")
-    service.client.put("/v1/label/choice", json={"case": "keep"}).raise_for_status()
-    answer(service, image, "Bob", "3A", settles=True)
-    assert service.client.get("/v1/label/disputed").json() == []
-    assert table(service) == {"b.png": "3A"}
+    assert image in [item["id"] for item in iterate(labels)]  # a third person is asked
+    lower = labels.client.put("/v1/label/choice", json={"case": "lower"}).json()  # where case does not matter
+    assert (lower["case"], lower["counts"]["disputed"], table(labels)) == ("lower", 0, {"b.png": "3a"})
+    problem(labels.client.put("/v1/label/choice", json={"case": "title"}), 422, "invalid-option")
+    labels.client.put("/v1/label/choice", json={"case": "keep"}).raise_for_status()
+    answer(labels, image, "Bob", "3A", settles=True)
+    assert labels.client.get("/v1/label/disputed").json() == []
+    assert table(labels) == {"b.png": "3A"}
 
 
 # --- files in and out
@@ -228,7 +226,7 @@ def test_the_table_is_written_and_read_again(labelling: Callable[..., Service], 
     assert not [path for path in images.iterdir() if path.name.endswith("partial")]
 
 
-def test_dropped_images_are_added_and_nothing_is_overwritten(service: Service, images: Path) -> None:
+def test_dropped_images_are_added_and_nothing_is_overwritten(labels: Service, images: Path) -> None:
     before = (images / "a.png").read_bytes()
     sent = [
         ("file", ("a.png", png("77"))),  # another image of that name
@@ -239,7 +237,7 @@ def test_dropped_images_are_added_and_nothing_is_overwritten(service: Service, i
         ("file", ("labels.csv", png("11"))),
         ("file", (".hidden.png", png("11"))),
     ]
-    added = service.client.post("/v1/label/images", files=sent).raise_for_status().json()
+    added = labels.client.post("/v1/label/images", files=sent).raise_for_status().json()
     assert [one["file"] for one in added[:4]] == ["a-2.png", "a.png", "evil.png", "win.png"]
     assert all(one["id"] and one["error"] is None for one in added[:4])
     assert all(one["id"] is None and one["error"] for one in added[4:])
@@ -247,7 +245,7 @@ def test_dropped_images_are_added_and_nothing_is_overwritten(service: Service, i
     names = {path.name for path in images.iterdir() if not path.name.startswith("labels.sqlite")}
     assert names == {"a.png", "b.png", "c.png", "deep", "a-2.png", "evil.png", "win.png"}
     assert not (images.parent / "evil.png").exists()
-    assert overview(service)["counts"]["images"] == 7
+    assert overview(labels)["counts"]["images"] == 7
 
 
 def test_what_is_no_image_is_listed_and_nobody_is_asked(labelling: Callable[..., Service], images: Path) -> None:
@@ -256,7 +254,7 @@ def test_what_is_no_image_is_listed_and_nobody_is_asked(labelling: Callable[...,
         await_guesses(service, 4)
         [broken] = service.client.get("/v1/label/broken").json()
         assert broken["file"] == "b.png"
-        assert broken["error"].startswith("b.png")
+        assert "is no image of a known kind" in broken["error"]
         item = next_item(service, "Ann")
         assert item is not None
         assert item["file"] == "c.png"
@@ -307,41 +305,41 @@ def iterate(service: Service) -> Iterator[dict[str, Any]]:
         yield item
 
 
-def test_a_second_service_is_kept_from_the_folder(service: Service, labelling: Callable[..., Service]) -> None:
+def test_a_second_service_is_kept_from_the_folder(labels: Service, labelling: Callable[..., Service]) -> None:
     with pytest.raises(RuntimeError, match="another service has it open"):
         labelling()
-    assert next_item(service, "Ann") is not None
+    assert next_item(labels, "Ann") is not None
 
 
 # --- adapting
 
 
-def test_adapting_runs_and_its_doubts_are_looked_at_again(service: Service, images: Path, tmp_path: Path) -> None:
-    for item in list(iterate(service)):
-        answer(service, item["id"], "Ann", item["guess"]["text"].replace("3", "8"))
+def test_adapting_runs_and_its_doubts_are_looked_at_again(labels: Service, images: Path, tmp_path: Path) -> None:
+    for item in list(iterate(labels)):
+        answer(labels, item["id"], "Ann", item["guess"]["text"].replace("3", "8"))
     (images / "doubts.csv").write_text("file,text,read,confidence\nb.png,8A,3A,0.98\nc.png,xx,45,0.9\n")
-    started = service.client.post("/v1/label/adapt")
+    started = labels.client.post("/v1/label/adapt")
     assert (started.status_code, started.json()["state"]) == (202, "running")
-    running = await_overview(service, lambda found: found["adapting"]["done"] == 0.25)
+    running = await_overview(labels, lambda found: found["adapting"]["done"] == 0.25)
     assert running["adapting"]["step"] == "learning from 4 strings"  # so labels.csv was written before
-    problem(service.client.post("/v1/label/adapt"), 409, "cannot-adapt")
+    problem(labels.client.post("/v1/label/adapt"), 409, "cannot-adapt")
     (images / "go").touch()
-    done = await_overview(service, lambda found: found["adapting"]["state"] != "running")
+    done = await_overview(labels, lambda found: found["adapting"]["state"] != "running")
     run = done["adapting"]["run"]
     assert Path(run).parent == tmp_path / "runs"
     assert done["adapting"]["state"] == "done"
     assert done["adapting"]["result"]["interval_95"] == [0.87, 0.97]
     assert done["doubts"] == 1  # nobody typed xx
-    [doubtful] = service.client.get("/v1/label/doubtful").json()
+    [doubtful] = labels.client.get("/v1/label/doubtful").json()
     assert doubtful["doubt"] == {"file": "b.png", "text": "8A", "read": "3A", "confidence": 0.98}
-    answer(service, doubtful["id"], "Ann", "8A", settles=True)  # it is right all the same
-    assert service.client.get("/v1/label/doubtful").json() == []
+    answer(labels, doubtful["id"], "Ann", "8A", settles=True)  # it is right all the same
+    assert labels.client.get("/v1/label/doubtful").json() == []
 
 
-def test_a_run_that_fails_says_why(service: Service, images: Path) -> None:
+def test_a_run_that_fails_says_why(labels: Service, images: Path) -> None:
     (images / "go").touch()
-    service.client.post("/v1/label/adapt").raise_for_status()
-    found = await_overview(service, lambda found: found["adapting"]["state"] != "running")
+    labels.client.post("/v1/label/adapt").raise_for_status()
+    found = await_overview(labels, lambda found: found["adapting"]["state"] != "running")
     assert found["adapting"]["state"] == "failed"
     assert found["adapting"]["error"] == "labels.csv has too few strings: type at least 3"
 
