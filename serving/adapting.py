@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,6 +108,8 @@ class Adapting:
     def __init__(self, recipe: Recipe, run: Path | None) -> None:
         self._recipe = recipe
         self._process: asyncio.subprocess.Process | None = None
+        self._starting = asyncio.Lock()
+        self._stopped = False
         self.run = run
 
     async def start(self, folder: Path) -> Path:
@@ -118,31 +121,29 @@ class Adapting:
         Raises:
             AdaptError: if a run is under way, or none can be started.
         """
-        if self._process is not None and self._process.returncode is None:
-            raise AdaptError("it is adapting already: wait for its end, or stop it")
-        run = self._recipe.runs / time.strftime("%Y-%m-%d_%H-%M-%S")
-        command = self._recipe.command(folder, run)
-        try:
-            run.mkdir(parents=True)
-            with open(run / "adapt.log", "wb") as log:
-                self._process = await asyncio.create_subprocess_exec(
-                    *command,
-                    cwd=ROOT,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,  # Ctrl-C is for the service, which stops it
-                )
-        except OSError as error:
-            raise AdaptError(f"adapting cannot be started: {error}") from error
-        self.run = run
-        return run
+        async with self._starting:
+            if self._process is not None and self._process.returncode is None:
+                raise AdaptError("it is adapting already: wait for its end, or stop it")
+            run = self._new_run()
+            command = self._recipe.command(folder, run)
+            try:
+                self._process = await _start(command, run)
+            except OSError as error:
+                raise AdaptError(f"adapting cannot be started: {error}") from error
+            self.run, self._stopped = run, False
+            return run
+
+    def _new_run(self) -> Path:
+        name = time.strftime("%Y-%m-%d_%H-%M-%S")
+        names = chain([name], (f"{name}-{number}" for number in count(2)))
+        return next(run for run in map(self._recipe.runs.joinpath, names) if not run.exists())
 
     async def stop(self) -> None:
         """Ends the run that is under way, if there is one."""
         process = self._process
         if process is None or process.returncode is not None:
             return
+        self._stopped = True
         process.terminate()
         try:
             await asyncio.wait_for(process.wait(), _PATIENCE)
@@ -159,7 +160,8 @@ class Adapting:
         if self._process is not None and self._process.returncode is None:
             return running
         if self._process is not None and self._process.returncode != 0:
-            return replace(running, state="failed", error=_last_line(self.run / "adapt.log"))
+            error = "it was stopped" if self._stopped else _last_line(self.run / "adapt.log")
+            return replace(running, state="failed", error=error)
         if isinstance(progress.get("result"), dict):
             return replace(running, state="done", done=1.0, result=progress["result"])
         if self._process is None:
@@ -178,6 +180,19 @@ class Adapting:
             return doubts, path.stat().st_mtime
         except (FileNotFoundError, KeyError, TypeError, ValueError):  # not there yet, or not what was agreed
             return [], 0.0
+
+
+async def _start(command: Sequence[str], run: Path) -> asyncio.subprocess.Process:
+    run.mkdir(parents=True)
+    with open(run / "adapt.log", "wb") as log:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for the service, which stops it
+        )
 
 
 def _progress(path: Path) -> dict[str, Any]:

@@ -43,7 +43,8 @@ CREATE TABLE images (
     state TEXT NOT NULL DEFAULT 'open',
     text TEXT
 );
-CREATE INDEX images_by_need ON images (state, confidence);
+CREATE INDEX images_by_need ON images (confidence) WHERE state <> 'taken' AND error IS NULL;
+CREATE INDEX images_counted ON images (state, text, error, confidence);
 CREATE TABLE answers (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     image INTEGER NOT NULL REFERENCES images,
@@ -431,7 +432,7 @@ class LabelStore:
                 "count(*) FILTER (WHERE state = 'taken' AND text IS NULL), "
                 "count(*) FILTER (WHERE state = 'disputed'), "
                 "count(*) FILTER (WHERE error IS NOT NULL AND state <> 'taken'), "
-                "count(*) FILTER (WHERE guess IS NOT NULL OR error IS NOT NULL) FROM images"
+                "count(*) FILTER (WHERE confidence IS NOT NULL OR error IS NOT NULL) FROM images"
             ).fetchone()
         )
 
@@ -446,14 +447,17 @@ class LabelStore:
             count: how many at most.
         """
         marks = ", ".join("?" * len(without))
-        rows = self._db.execute(
-            "SELECT id, coalesce(guess, ''), confidence FROM images WHERE state <> 'taken' AND error IS NULL "
-            f"AND id NOT IN ({marks}) "
-            "AND NOT EXISTS (SELECT 1 FROM answers WHERE image = images.number AND person = ?) "
-            "ORDER BY confidence IS NULL, confidence, number LIMIT ?",
-            (*without, person, count),
-        )
-        return [Candidate(*row) for row in rows]
+        found: list[Candidate] = []
+        for was_read in ("NOT NULL", "NULL"):
+            rows = self._db.execute(
+                "SELECT id, coalesce(guess, ''), confidence FROM images WHERE state <> 'taken' AND error IS NULL "
+                f"AND confidence IS {was_read} AND id NOT IN ({marks}) "
+                "AND NOT EXISTS (SELECT 1 FROM answers WHERE image = images.number AND person = ?) "
+                "ORDER BY confidence, number LIMIT ?",
+                (*without, person, count - len(found)),
+            )
+            found += (Candidate(*row) for row in rows)
+        return found
 
     def disputed(self, count: int) -> list[str]:
         """Images that people disagree about, in order."""

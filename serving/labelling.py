@@ -85,6 +85,7 @@ class Labelling:
         self._pool = pool
         self._thread = ThreadPoolExecutor(1, "labels")  # the only one to use the store from now on
         self._desk = Desk()
+        self._at_once = min(_AT_ONCE * settings.workers, max(settings.queue // 2, 1))
         self._reading: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -118,7 +119,7 @@ class Labelling:
         """Has every image read that has no guess yet; those that come later are read as they come."""
         while True:
             try:
-                images = await self._do(self._store.unguessed, _AT_ONCE * self._settings.workers)
+                images = await self._do(self._store.unguessed, self._at_once)
                 if not images:
                     return
                 await self._guess(dict(images))

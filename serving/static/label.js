@@ -53,17 +53,22 @@ async function call(path, { method = "GET", json, body } = {}) {
 const get = async (path) => (await call(path)).json();
 const passes = ({ status }) => status === 0 || status === 401 || status === 429 || status >= 500;
 
+/** Says what everything waits for, once: it is read out whenever it changes. */
+function warn(message) {
+  if ($("waiting").textContent !== message) $("waiting").textContent = message;
+}
+
 /** Asks until there is an answer, or a refusal that stays. */
 async function insist(ask) {
   for (;;) {
     try {
-      return await ask();
+      const answer = await ask();
+      if (!sending) warn("");
+      return answer;
     } catch (error) {
       if (!(error instanceof Refusal) || !passes(error)) throw error;
-      $("waiting").textContent = error.message;
+      if (!sending) warn(error.message);
       await sleep(1000);
-    } finally {
-      if (!sending) $("waiting").textContent = "";
     }
   }
 }
@@ -95,7 +100,7 @@ async function send() {
     } catch (error) {
       if (passes(error)) {
         const count = outbox().length;
-        $("waiting").textContent = `${count === 1 ? "One answer waits" : `${count} answers wait`} in this browser. ${error.message}`;
+        warn(`${count === 1 ? "One answer waits" : `${count} answers wait`} in this browser. ${error.message}`);
         await sleep(1000);
         continue;
       }
@@ -105,7 +110,7 @@ async function send() {
     if (answered) count(answered.counts);
   }
   sending = false;
-  $("waiting").textContent = "";
+  warn("");
 }
 
 // ---------------------------------------------------------------- images in
