@@ -158,6 +158,12 @@ async function turn(step) {
   }
 }
 
+/** The same for what is chosen rather than typed: it waits for the turn that is under way. */
+async function turnSoon(step) {
+  while (turning) await sleep(20);
+  await turn(step);
+}
+
 // ---------------------------------------------------------------- one image
 
 function element(name, { text, ...properties } = {}, ...children) {
@@ -433,7 +439,7 @@ async function fillList(name) {
     const said = row.doubt ? [row.doubt.text, row.doubt.read] : [...new Set(row.votes.map(({ text }) => text ?? "nobody can read it"))];
     const button = element("button", { type: "button" }, ...said.map((text) => element("span", { className: "said", text })), element("span", { className: "quiet", text: row.file }));
     button.addEventListener("click", () => {
-      turn(async () => {
+      turnSoon(async () => {
         leavePresent();
         place = null;
         list = { name, rest: [...all.slice(index), ...all.slice(0, index)] };

@@ -252,7 +252,7 @@ def test_images_come_in_and_the_table_goes_out(
     page.set_input_files(
         "#files",
         [
-            {"name": "new.png", "mimeType": "image/png", "buffer": png("99", scores={0: 110})},
+            {"name": "new.png", "mimeType": "image/png", "buffer": png("99", scores={0: 150})},
             {"name": "none.png", "mimeType": "image/png", "buffer": b"no image"},
         ],
     )
