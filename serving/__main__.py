@@ -10,17 +10,19 @@ from pathlib import Path
 
 import uvicorn
 
+from serving.adapting import Recipe
 from serving.app import create_app
 from serving.settings import MEGABYTE, Settings
 
 KEYS_VARIABLE = "CAPTCHA_API_KEYS"
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None, adapt: Recipe | None = None) -> None:
     """Runs the command line, until a signal ends it.
 
     Args:
         argv: the arguments, without the program's name; None takes the process's.
+        adapt: how the labelling page starts adapting; None for `python train.py experiment=adapt`.
 
     Raises:
         SystemExit: with status 2 for wrong usage.
@@ -29,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         settings = _settings(args)
-        app = create_app(settings)
+        app = create_app(settings, adapt or Recipe())
     except (OSError, ValueError) as error:
         parser.error(str(error))
     if not settings.api_keys and not _is_loopback(args.host):
@@ -77,6 +79,16 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-folder", type=Path, metavar="DIR", help="let /v1/read/paths read the files under this folder"
     )
     parser.add_argument(
+        "--label", type=Path, metavar="DIR", help="offer a page, /label, to type the strings of its images"
+    )
+    parser.add_argument(
+        "--label-margin",
+        type=int,
+        default=defaults.label_margin,
+        metavar="N",
+        help="votes by which a string must lead to be taken (default: %(default)s)",
+    )
+    parser.add_argument(
         "--api-keys",
         type=Path,
         metavar="FILE",
@@ -89,6 +101,8 @@ def _settings(args: argparse.Namespace) -> Settings:
     keys = os.environ.get(KEYS_VARIABLE, "") if args.api_keys is None else args.api_keys.read_text(encoding="utf-8")
     if args.api_keys is not None and not keys.split():
         raise ValueError(f"--api-keys {args.api_keys}: holds no key")
+    if args.label is not None and not keys.split() and not _is_loopback(args.host):
+        raise ValueError(f"--label with --host {args.host}: other machines could change the labels, so give --api-keys")
     return Settings(
         weights=args.weights,
         workers=args.workers,
@@ -98,6 +112,8 @@ def _settings(args: argparse.Namespace) -> Settings:
         max_pixels=args.max_pixels,
         time_limit=args.time_limit,
         allow_folder=args.allow_folder,
+        label=args.label,
+        label_margin=args.label_margin,
         api_keys=tuple(keys.split()),
     )
 

@@ -21,8 +21,10 @@ from pydantic import ValidationError
 
 from detector.reader import Reader, find_weights
 from serving import openapi
+from serving.adapting import Recipe
 from serving.folder import read_picture
 from serving.intake import Intake, queue_full
+from serving.labelling import Labelling
 from serving.metrics import Metrics, Observer
 from serving.options import Options
 from serving.pool import Answer, Picture, Pool, QueueFull
@@ -42,21 +44,31 @@ HEADERS = {
 }
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, adapt: Recipe) -> FastAPI:
     """Builds the service; its workers start with it.
+
+    Args:
+        settings: what the operator set.
+        adapt: how the labelling page starts adapting.
 
     Raises:
         WeightsError: if the weights are missing or not of this project.
+        StoreError, LabelsError: if the folder to be labelled has a store or a table that cannot be used.
     """
     weights = find_weights(settings.weights)
     reader = Reader(weights, threads=1)  # knows which options make sense; the workers read
     metrics = Metrics()
     pool = Pool(weights, settings.workers, settings.queue, settings.max_pixels, settings.time_limit, metrics)
+    labelling = None if settings.label is None else Labelling(settings, settings.label, weights, pool, adapt)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await pool.start()
+        if labelling is not None:
+            labelling.start()
         yield
+        if labelling is not None:
+            await labelling.stop()
         await pool.stop()  # by now the server has answered every request that it accepted
 
     # The usual pages of documentation load their scripts from elsewhere: there is the document alone.
@@ -65,6 +77,9 @@ def create_app(settings: Settings) -> FastAPI:
     install(app)
     app.include_router(_reading(settings, reader, pool), dependencies=_guards(settings.api_keys))
     app.include_router(_model(weights, reader), dependencies=_guards(settings.api_keys))
+    if labelling is not None:
+        app.include_router(labelling.router(), dependencies=_guards(settings.api_keys))
+        app.include_router(labelling.page(STATIC))
     app.include_router(_operation(pool, metrics))
     app.mount("/static", StaticFiles(directory=STATIC))
     return app

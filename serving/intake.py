@@ -17,6 +17,8 @@ from serving.pool import Picture
 from serving.problems import Problem
 from serving.settings import Settings
 
+_SMALL = 10_000  # bytes of a body that is checked field by field
+
 UNNAMED = "-"  # the file of an image that came without a name, as of standard input
 
 
@@ -70,6 +72,23 @@ class Intake:
         content = _fields(_parsed(await self._body(request)), "the body", required="paths")
         paths = self._list(content["paths"], "paths")
         return [_text(path, f"paths.{place}") for place, path in enumerate(paths)]
+
+    async def document(self, request: Request) -> dict[str, Any]:
+        """The object of a request that is small JSON.
+
+        Raises:
+            Problem: if it is none, or broken, too large or too slow.
+            ClientDisconnect: if the client leaves.
+        """
+        if parse_options_header(request.headers.get("content-type"))[0] != b"application/json":
+            raise Problem(415, "unsupported-media-type", "send application/json")
+        body = await self._body(request)
+        if len(body) > _SMALL:
+            raise _too_large(_SMALL)
+        content = _parsed(body)
+        if not isinstance(content, dict):
+            raise _broken_json("the body: must be an object")
+        return content
 
     def _check_count(self, count: int) -> None:
         """Refuses too many images.

@@ -20,14 +20,16 @@ _RECORD = {
 _REASONS = {
     400: "the body is broken",
     401: "an API key is missing or wrong",
-    403: "the operator allowed no folder",
+    403: "the operator allowed no folder, or the request is of another site's page",
+    404: "there is no such image",
     408: "the body did not arrive in time",
+    409: "not now: the detail says why",
     413: "too large, or too many images",
     415: "a kind of body that is not taken",
     422: "an option, a body or an image that makes no sense",
     429: "too much is waiting already; Retry-After says when to try again",
     500: "the service failed",
-    503: "no worker is ready",
+    503: "no worker is ready, or the disk takes nothing",
 }
 
 
@@ -118,3 +120,8 @@ READ_PATHS: dict[str, Any] = {
     "openapi_extra": _request({"application/json": {"schema": _schema(Paths), "example": {"paths": ["a.png"]}}}),
 }
 """Of `POST /v1/read/paths`."""
+
+FILES: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}},
+}
+"""The body of `POST /v1/label/images`."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -57,6 +58,11 @@ def install(app: FastAPI) -> None:
         kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
         detail = f"{request.method} {request.url.path}: {error.detail}; /openapi.json lists what there is"
         return Problem(error.status_code, kind, detail, error.headers).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def of_query(_: Request, error: RequestValidationError) -> Response:
+        details = [f"{found['loc'][-1]}: {found['msg']}" for found in error.errors()]
+        return Problem(422, "invalid-option", "; ".join(details)).response()
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> Response:

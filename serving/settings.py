@@ -24,6 +24,8 @@ class Settings:
         max_pixels: pixels of an image.
         time_limit: seconds that a request's body may take to arrive, and that one image may take to be read.
         allow_folder: the folder under which `/v1/read/paths` may read; None turns that off.
+        label: the folder whose images people type the strings of; None turns that off.
+        label_margin: votes by which a string must lead to be taken.
         api_keys: one of these must come with a request; none means that nobody is asked.
 
     Raises:
@@ -38,10 +40,12 @@ class Settings:
     max_pixels: int = WHOLE_PIXELS
     time_limit: float = 20.0
     allow_folder: Path | None = None
+    label: Path | None = None
+    label_margin: int = 1
     api_keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("workers", "queue", "max_body", "max_files", "max_pixels", "time_limit"):
+        for name in ("workers", "queue", "max_body", "max_files", "max_pixels", "time_limit", "label_margin"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
         if self.max_pixels > WHOLE_PIXELS:
@@ -53,5 +57,7 @@ class Settings:
             )
         if self.allow_folder is not None and not self.allow_folder.is_dir():
             raise ValueError(f"{self.allow_folder}: is no folder, so nothing in it can be allowed")
+        if self.label is not None and not self.label.is_dir():
+            raise ValueError(f"{self.label}: is no folder, so nothing in it can be labelled")
         if not all(key.isascii() and len(key) >= 16 for key in self.api_keys):
             raise ValueError("an API key must be at least 16 ASCII characters: `openssl rand -hex 16` prints one")

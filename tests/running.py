@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -45,6 +46,7 @@ class Service:
     Args:
         options: of the command line.
         environment: more variables.
+        program: what is started in its place, with the same command line.
 
     Attributes:
         url: where it listens.
@@ -52,9 +54,11 @@ class Service:
         log: the lines that it has written.
     """
 
-    def __init__(self, *options: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *options: str, environment: dict[str, str] | None = None, program: Sequence[str] = ("-m", "serving")
+    ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "serving", "--port", "0", *options],
+            [sys.executable, *program, "--port", "0", *options],
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
             stderr=subprocess.PIPE,
@@ -70,6 +74,7 @@ class Service:
                 break
         if not self.url:
             self._process.stderr.close()
+            self._process.wait()
             raise RuntimeError(f"the service did not start: {''.join(self.log)}")
         self._drain = threading.Thread(target=self.log.extend, args=(self._process.stderr,))
         self._drain.start()

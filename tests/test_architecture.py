@@ -149,6 +149,8 @@ HOUSE = {
     "detector/__init__.py": Room("detector/records.py detector/reader.py"),
     # what to read, and where the answers go
     "detector/filelist.py": Room("detector/images.py"),
+    # labels.csv
+    "detector/label_table.py": Room(),
     "detector/answers.py": Room("detector/records.py detector/images.py"),
     # thin main
     "infer.py": Room(
@@ -182,23 +184,38 @@ HOUSE = {
         "serving/pool.py serving/problems.py serving/settings.py", "anyio python_multipart starlette"
     ),
     "serving/openapi.py": Room("serving/problems.py serving/schemas.py"),
+    # typing strings: the store, its folder, the order, learning from it
+    "serving/label_store.py": Room(),
+    "serving/label_order.py": Room("serving/label_store.py"),
+    "serving/label_folder.py": Room(
+        "detector/filelist.py detector/images.py detector/label_table.py serving/folder.py serving/label_store.py "
+        "serving/pool.py"
+    ),
+    "serving/adapting.py": Room(),
+    "serving/label_schemas.py": Room("serving/adapting.py serving/label_store.py serving/schemas.py", "pydantic"),
+    "serving/labelling.py": Room(
+        "detector/label_table.py serving/__init__.py serving/adapting.py serving/intake.py serving/label_folder.py "
+        "serving/label_order.py serving/label_schemas.py serving/label_store.py serving/openapi.py serving/options.py "
+        "serving/pool.py serving/problems.py serving/settings.py",
+        "fastapi pydantic",
+    ),
     # composition root
     "serving/app.py": Room(
-        "detector/reader.py serving/__init__.py serving/folder.py serving/intake.py serving/metrics.py "
-        "serving/openapi.py serving/options.py serving/pool.py serving/problems.py serving/schemas.py "
-        "serving/settings.py",
+        "detector/reader.py serving/__init__.py serving/adapting.py serving/folder.py serving/intake.py "
+        "serving/labelling.py serving/metrics.py serving/openapi.py serving/options.py serving/pool.py "
+        "serving/problems.py serving/schemas.py serving/settings.py",
         "fastapi pydantic",
     ),
     # thin main
-    "serving/__main__.py": Room("serving/app.py serving/settings.py", "uvicorn"),
+    "serving/__main__.py": Room("serving/adapting.py serving/app.py serving/settings.py", "uvicorn"),
     # --- evaluation
     "detector/evaluation/__init__.py": Room(),
     # knows strings and boxes, and no model
     "detector/evaluation/metrics.py": Room("detector/records.py detector/charset.py", "numpy pycocotools"),
     "detector/evaluation/coco.py": Room("", "numpy"),
     "detector/evaluation/benchmark.py": Room(
-        "detector/records.py detector/charset.py detector/images.py detector/reading.py detector/reader.py "
-        "detector/evaluation/coco.py detector/evaluation/metrics.py",
+        "detector/records.py detector/charset.py detector/images.py detector/label_table.py detector/reading.py "
+        "detector/reader.py detector/evaluation/coco.py detector/evaluation/metrics.py",
         "numpy tqdm",
     ),
     "detector/evaluation/plots.py": Room(
@@ -350,6 +367,7 @@ LIGHT_ROOMS = [
     "detector/__init__.py",
     "detector/filelist.py",
     "detector/answers.py",
+    "detector/label_table.py",
     "infer.py",
 ]
 LIGHT_PACKAGES = {"numpy", "PIL", "onnxruntime", "tqdm"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
@@ -19,6 +17,7 @@ from tqdm import tqdm
 from detector.evaluation.coco import coco_boxes
 from detector.evaluation.metrics import BoxMeanAveragePrecision, BoxScores, StringMatch, StringMatchResult, align
 from detector.images import SUFFIXES, ImageError
+from detector.label_table import LabelsError, read_labels
 from detector.records import Reading
 
 Source = Path | npt.NDArray[np.uint8]
@@ -361,20 +360,9 @@ def _read_labels(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise DatasetError(f"{path.parent} has no labels.csv; write one with the header file,text and a row per image")
     try:
-        content = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path} must be in UTF-8: save it so") from error
-    labels: dict[str, str] = {}
-    rows = csv.reader(io.StringIO(content, newline=""))
-    if next(rows, None) != ["file", "text"]:
-        raise DatasetError(f"{path} must begin with the header file,text")
-    for row in filter(None, rows):  # an empty line is nothing
-        if len(row) != 2:
-            raise DatasetError(f"{path}, line {rows.line_num}: need a file and its text, not {','.join(row)!r}")
-        if row[0] in labels:
-            raise DatasetError(f"{path}, line {rows.line_num}: {row[0]} has a row already; remove one of them")
-        labels[row[0]] = row[1]
-    return labels
+        return read_labels(path)
+    except LabelsError as error:
+        raise DatasetError(str(error)) from error
 
 
 def _read_boxes(path: Path) -> dict[str, npt.NDArray[np.float32]]:
