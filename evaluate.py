@@ -178,9 +178,8 @@ def read_knobs(config: DictConfig) -> list[Knob]:
             knobs.append(Knob(**{**entry, "set": tuple(entry["set"]), "values": values}))
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"knobs.{name!s} must have title, set and values (see conf/knobs/): {error}") from error
-    for knob in knobs:  # a mistake shows now, not after everything else was measured
-        for value in knob.values.values():
-            varied(config, dict.fromkeys(knob.set, value))
+    for knob in knobs:  # a key that does not exist shows now, not after everything else was measured
+        varied(config, dict.fromkeys(knob.set, next(iter(knob.values.values()))))
     return knobs
 
 

@@ -158,10 +158,10 @@ class Audit:
         return self.cpu_seconds / self.first_try.share if self.first_try.hits else None
 
     @property
-    def price_of_thousand(self) -> float | None:
-        """What a thousand right strings cost, US dollars; None if none was ever right."""
+    def price_of_million(self) -> float | None:
+        """What a million right strings cost, US dollars; None if none was ever right."""
         seconds = self.cpu_seconds_per_solve
-        return None if seconds is None else 1000 * seconds / 3600 * self.core_hour_price
+        return None if seconds is None else 1e6 * seconds / 3600 * self.core_hour_price
 
     @property
     def lookalikes(self) -> tuple[str, ...]:

@@ -74,13 +74,13 @@ def percent_of(share: float) -> str:
 
 
 def dollars(amount: float) -> str:
-    """An amount in US dollars, to two figures."""
-    return f"${amount:.2g}" if amount < 1 else f"${amount:,.2f}"
+    """An amount in US dollars, to the cent; below ten cents to two figures."""
+    return f"${amount:,.2f}" if amount >= 0.1 or not amount else f"${amount:.2g}"
 
 
 def _at_a_price(audit: Audit, best: Rate) -> str:
-    thousand = 1000 * audit.cpu_seconds / best.share / 3600 * audit.core_hour_price
-    return f"; a thousand of them cost about {dollars(thousand)} of computing"
+    million = 1e6 * audit.cpu_seconds / best.share / 3600 * audit.core_hour_price
+    return f"; a million of them cost about {dollars(million)} of computing"
 
 
 def _move_off(best: Rate) -> list[Advice]:
@@ -171,7 +171,7 @@ def _knobs(curves: Sequence[KnobCurve]) -> list[Advice]:
                 "Turn back what only hurts people", f"No difference to the machine was found, but to people: {people}."
             )
         )
-    if machine := titles("machine", "both"):
+    if machine := titles("machine", "both", "opposed"):
         advice.append(
             Advice(
                 "Know what costs the machine",

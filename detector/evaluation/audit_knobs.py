@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from detector.evaluation.audit import Images, Rate, compare
 from detector.evaluation.benchmark import LabelledImage, TextReader
 
-Effect = Literal["machine", "both", "people", "none"]
+Effect = Literal["machine", "both", "opposed", "people", "none"]
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,15 @@ class KnobCurve:
         """Whom it makes a difference for, beyond chance: the best value and the worst differ."""
         machine = _makes_a_difference([step.first_try for step in self.steps])
         people = self.knob.seen and _makes_a_difference([step.easy for step in self.steps])
-        if machine:
-            return "both" if people else "machine"
-        return "people" if people else "none"
+        if machine and people:
+            return "both" if self._together() else "opposed"
+        return "machine" if machine else "people" if people else "none"
+
+    def _together(self) -> bool:
+        """Whether what is harder for the machine is harder for people, too."""
+        pairs = [(step.first_try.share, step.easy.share) for step in self.steps if step.first_try and step.easy]
+        machine, people = np.array(pairs).T
+        return bool(((machine - machine.mean()) * (people - people.mean())).sum() > 0)
 
 
 def vary(

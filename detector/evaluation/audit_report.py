@@ -27,11 +27,17 @@ _NOTES_SHOWN = 20
 
 _EFFECTS = {
     "machine": "Costs the machine; no loss for people was found.",
-    "both": "Costs the machine, and people too.",
+    "both": "Costs the machine, and people with it.",
+    "opposed": "What is harder for the machine is easier for people.",
     "people": "Only hurts people: no difference to the machine was found.",
     "none": "No difference beyond chance was found.",
 }
-_UNSEEN = " What it does to people is not measured: look at the examples."
+_EFFECTS_UNSEEN = {
+    "machine": "Costs the machine. What it does to people is not measured: look at the examples.",
+    "none": "No difference to the machine beyond chance. What it does to people is not measured.",
+}
+
+_SHADES = (0.5, 0.8, 0.9, 0.97)  # shares read right from which a character is shaded darker
 
 _CAUSES = {
     "faint": "contrast below 3 : 1",
@@ -81,11 +87,11 @@ class AuditReport:
         policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
         sections = [
             _section("What the machine reads", _samples(self.audit)),
+            _section("What to do", self._advice()),
             _section("By length and by character", _lengths(self.audit) + _characters(self.audit)),
             _section("What people are likely to lose", _people(self.audit)),
             _section("What typed strings bring an attacker", _learning(self.learning)) if self.learning else "",
             _section("What each setting does", _knobs(self.curves, self.audit)) if self.curves else "",
-            _section("What to do", self._advice()),
             method,
             _section("To check it", self._check() + self._notes()),
         ]
@@ -94,8 +100,8 @@ class AuditReport:
             f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>How weak is {name}?</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-            f'<header><p class="kicker">Strength audit of a text captcha</p>\n<h1>{name}</h1>\n'
-            f'<p class="verdict">{escape(self.verdict)}</p></header>\n'
+            f'<header><p class="kicker">Strength audit of a text captcha, {self.audit.first_try.total} images</p>\n'
+            f'<h1>{name}</h1>\n<p class="verdict">{escape(self.verdict)}</p></header>\n'
             f"{_figures(self.audit, self.learning)}\n{''.join(sections)}</main>\n</body>\n</html>\n"
         )
 
@@ -120,7 +126,7 @@ class AuditReport:
                 "cpu_seconds": audit.cpu_seconds,
                 "cpu_seconds_per_solve": audit.cpu_seconds_per_solve,
                 "core_hour_price": audit.core_hour_price,
-                "price_of_thousand_solves": audit.price_of_thousand,
+                "price_of_million_solves": audit.price_of_million,
             },
             "people": {
                 "boxes_known": audit.boxes_known,
@@ -194,15 +200,15 @@ def _list(lines: Iterable[str]) -> str:
 
 def _figures(audit: Audit, learning: Sequence[LearningPoint]) -> str:
     solve = audit.cpu_seconds_per_solve
-    thousand = audit.price_of_thousand
+    million = audit.price_of_million
     tiles = [
         ("machine", percent(audit.first_try), "read at first try", _interval(audit.first_try)),
         ("machine", percent(audit.within_tries), f"read within {TRIES} tries", _interval(audit.within_tries)),
         ("", _seconds(audit.cpu_seconds), "for a try, on one core", _per_solve(solve)),
         (
             "",
-            "never" if thousand is None else dollars(thousand),
-            "for 1000 read strings" if thousand is not None else "read, so no price",
+            "never" if million is None else dollars(million),
+            "for a million read strings" if million is not None else "read, so no price",
             f"if an hour of a core costs {dollars(audit.core_hour_price)}",
         ),
         ("people", percent(audit.easy), "of the characters easy for people", "an estimate; see below"),
@@ -298,7 +304,7 @@ def _characters(audit: Audit) -> str:
 
 def _character(score: CharacterScore) -> str:
     mistaken = "" if score.mistaken is None else f"→ {score.mistaken}" if score.mistaken else "missed"
-    level = min(int(5 * score.read.share), 4)
+    level = sum(score.read.share >= bound for bound in _SHADES)
     return (
         f'<div class="level{level}"><code>{escape(score.char)}</code><b>{100 * score.read.share:.0f} %</b>'
         f"<small>{escape(mistaken)}</small></div>"
@@ -363,16 +369,17 @@ def _knob(curve: KnobCurve, audit: Audit) -> str:
         series.append(Series("people", "easy for people", [step.easy for step in curve.steps]))
     plot = chart([step.label for step in curve.steps], series, audit.first_try)
     examples = "".join(_example(step) for step in curve.steps)
-    effect = _EFFECTS[curve.effect] + ("" if curve.knob.seen else _UNSEEN)
+    effect = (_EFFECTS if curve.knob.seen else _EFFECTS_UNSEEN)[curve.effect]
+    problems = "".join(f"<p>{escape(step.label)}: {escape(step.problem)}</p>" for step in curve.steps if step.problem)
     return (
         f'<figure class="knob"><figcaption><b>{escape(curve.knob.title)}</b><span>{effect}</span></figcaption>'
-        f'{plot}<div class="examples">{examples}</div></figure>'
+        f'{plot}<div><div class="examples">{examples}</div>{problems}</div></figure>'
     )
 
 
 def _example(step: KnobStep) -> str:
     if step.example is None:
-        picture = f'<div class="missing">{escape(step.problem or "")}</div>'
+        picture = '<div class="missing">cannot be drawn</div>'
     else:
         picture = _picture(step.example.source, f"Example with {step.label}")
     return f"<figure>{picture}<figcaption>{escape(step.label)}</figcaption></figure>"
