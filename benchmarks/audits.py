@@ -77,7 +77,7 @@ def row(document: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Prints a Markdown table; the reports lie in a folder each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("families", nargs="*", choices=[*CAPTCHAS, []], help="some of the six; all without it")
+    parser.add_argument("--families", nargs="+", choices=CAPTCHAS, default=list(CAPTCHAS), help="some of the six")
     parser.add_argument("--out", type=Path, default=Path("runs", "audits"), help="folder of the reports")
     parser.add_argument("--count", type=int, default=1000, help="images of each captcha")
     parser.add_argument("--knob-count", type=int, default=200, help="images for each value of a setting")
@@ -85,8 +85,7 @@ def main() -> None:
     options = parser.parse_args()
     started = time.perf_counter()
     with ThreadPoolExecutor(options.jobs) as pool:
-        families = options.families or CAPTCHAS
-        documents = pool.map(lambda name: audit(name, options.out, options.count, options.knob_count), families)
+        documents = pool.map(lambda name: audit(name, options.out, options.count, options.knob_count), options.families)
         print(f"| {' | '.join(HEADINGS)} |\n|---|{'---:|' * 6}---|---|")
         for document in documents:
             print(f"| {' | '.join(row(document))} |", flush=True)
