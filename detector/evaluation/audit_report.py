@@ -244,7 +244,7 @@ def _samples(audit: Audit) -> str:
         outcome = sample.outcome
         at_once = is_right(sample.tries[:1], outcome.text, audit.evaluation.case_sensitive)
         later = is_right(sample.tries, outcome.text, audit.evaluation.case_sensitive)
-        kind, sign = ("right", "✓") if at_once else ("later", f"✓ within {TRIES}") if later else ("wrong", "✗")
+        kind, sign = ("right", "✓") if at_once else ("later", f"✓ within {TRIES} tries:") if later else ("wrong", "✗")
         cells.append(
             f'<figure class="sample {kind}">{_picture(sample.source, f"Image that says {outcome.text}")}<figcaption>'
             f"<code>{escape(outcome.text)}</code><span>{sign} {_told(sample, at_once)}</span></figcaption></figure>"
@@ -258,7 +258,7 @@ def _told(sample: Sample, at_once: bool) -> str:
         return escape(sample.outcome.error)
     confidence = f"{percent_of(sample.outcome.reading.confidence)} sure"
     tries = ", ".join(f"<code>{escape(text) or 'nothing'}</code>" for text in sample.tries)
-    return confidence if at_once else f"read {tries}"
+    return confidence if at_once else tries
 
 
 def _picture(source: Source, alt: str) -> str:
@@ -294,16 +294,18 @@ def _lengths(audit: Audit) -> str:
 def _characters(audit: Audit) -> str:
     if not audit.characters:
         return "<p>Nothing can be said about single characters: their places are not known.</p>"
-    cells = "".join(_character(score) for score in audit.characters)
+    missed = [score for score in audit.characters if score.mistaken is not None]
+    perfect = "".join(sorted(score.char for score in audit.characters if score.mistaken is None))
+    always = f"<p>Always read right: <code>{escape(perfect)}</code></p>" if perfect else ""
     return (
         "<h3>Characters, those that the machine reads worst first</h3>"
         "<p>Share of their occurrences that it reads right, and what it most often takes them for.</p>"
-        f'<div class="characters">{cells}</div>'
+        f'<div class="characters">{"".join(map(_character, missed))}</div>{always}'
     )
 
 
 def _character(score: CharacterScore) -> str:
-    mistaken = "" if score.mistaken is None else f"→ {score.mistaken}" if score.mistaken else "missed"
+    mistaken = f"→ {score.mistaken}" if score.mistaken else "missed"
     level = sum(score.read.share >= bound for bound in _SHADES)
     return (
         f'<div class="level{level}"><code>{escape(score.char)}</code><b>{100 * score.read.share:.0f} %</b>'
