@@ -222,10 +222,34 @@ HOUSE = {
         "detector/records.py detector/images.py detector/evaluation/metrics.py detector/evaluation/benchmark.py",
         "numpy PIL matplotlib",
     ),
+    "detector/evaluation/files.py": Room(),
     "detector/evaluation/report.py": Room(
         "detector/charset.py detector/evaluation/metrics.py detector/evaluation/benchmark.py "
-        "detector/evaluation/plots.py",
+        "detector/evaluation/plots.py detector/evaluation/files.py",
         "numpy",
+    ),
+    # how weak a captcha is, for its owner
+    "detector/evaluation/legibility.py": Room("detector/charset.py", "numpy"),
+    "detector/evaluation/audit.py": Room(
+        "detector/charset.py detector/images.py detector/evaluation/metrics.py detector/evaluation/benchmark.py "
+        "detector/evaluation/legibility.py",
+        "numpy",
+    ),
+    "detector/evaluation/audit_knobs.py": Room(
+        "detector/evaluation/benchmark.py detector/evaluation/audit.py", "numpy"
+    ),
+    # starts `train.py`
+    "detector/evaluation/audit_learning.py": Room(
+        "detector/images.py detector/evaluation/benchmark.py detector/evaluation/files.py detector/evaluation/audit.py",
+        "PIL",
+    ),
+    "detector/evaluation/audit_advice.py": Room("detector/evaluation/audit.py detector/evaluation/audit_knobs.py"),
+    "detector/evaluation/charts.py": Room("detector/evaluation/audit.py"),
+    "detector/evaluation/audit_report.py": Room(
+        "detector/images.py detector/evaluation/benchmark.py detector/evaluation/files.py "
+        "detector/evaluation/audit.py detector/evaluation/audit_knobs.py detector/evaluation/audit_advice.py "
+        "detector/evaluation/charts.py",
+        "PIL",
     ),
     # --- networks and their training
     "detector/training/__init__.py": Room(),
@@ -304,8 +328,10 @@ HOUSE = {
     "train.py": Room("detector/evaluation/benchmark.py detector/training/run.py", "hydra omegaconf"),
     "evaluate.py": Room(
         "datagen/sample.py datagen/dataset_writer.py detector/charset.py detector/reader.py "
-        "detector/evaluation/benchmark.py detector/evaluation/report.py",
-        "hydra omegaconf",
+        "detector/evaluation/benchmark.py detector/evaluation/report.py detector/evaluation/audit.py "
+        "detector/evaluation/audit_knobs.py detector/evaluation/audit_learning.py "
+        "detector/evaluation/audit_report.py",
+        "numpy hydra omegaconf",
     ),
     # puts the browser demo together
     "web/assemble.py": Room("detector/reader.py", "onnxruntime"),

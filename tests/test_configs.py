@@ -30,7 +30,7 @@ def compose_training(*overrides: str) -> DictConfig:
 
 def test_every_group_has_options() -> None:
     groups = {path.name for path in CONF.iterdir() if path.is_dir()}
-    assert groups == {"charset", "data", "experiment", "family", "model", "trainer"}
+    assert groups == {"charset", "data", "experiment", "family", "knobs", "model", "trainer"}
     assert all(options(group) for group in groups)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from detector.charset import LOOKALIKES
 from detector.evaluation import plots
 from detector.evaluation.benchmark import Evaluation, confidences
+from detector.evaluation.files import write_whole
 from detector.evaluation.metrics import (
     StringMatch,
     StringMatchResult,
@@ -59,20 +60,20 @@ class Report:
         """
         total = self._total()
         outcomes = [outcome for evaluation in self.evaluations for outcome in evaluation.outcomes]
-        _write(folder / "accuracy_by_length.png", plots.accuracy_by_length(total.by_length))
-        _write(folder / "confusions.png", plots.frequent_confusions(total.confusions))
-        _write(folder / "confidence.png", plots.confidence_histogram(outcomes))
-        _write(folder / "reliability.png", plots.reliability_diagram(outcomes))
-        _write(folder / "risk_coverage.png", plots.risk_coverage_curve(outcomes))
+        write_whole(folder / "accuracy_by_length.png", plots.accuracy_by_length(total.by_length))
+        write_whole(folder / "confusions.png", plots.frequent_confusions(total.confusions))
+        write_whole(folder / "confidence.png", plots.confidence_histogram(outcomes))
+        write_whole(folder / "reliability.png", plots.reliability_diagram(outcomes))
+        write_whole(folder / "risk_coverage.png", plots.risk_coverage_curve(outcomes))
         for evaluation in self.evaluations:
-            _write(folder / "readings" / f"{evaluation.name}.csv", _readings(evaluation).encode())
+            write_whole(folder / "readings" / f"{evaluation.name}.csv", _readings(evaluation).encode())
             sheet = folder / "worst" / f"{evaluation.name}.png"
             if evaluation.worst:
-                _write(sheet, plots.contact_sheet(evaluation.worst))
+                write_whole(sheet, plots.contact_sheet(evaluation.worst))
             else:
                 sheet.unlink(missing_ok=True)
-        _write(folder / "report.json", self.json().encode())
-        _write(folder / "report.md", self.markdown().encode())
+        write_whole(folder / "report.json", self.json().encode())
+        write_whole(folder / "report.md", self.markdown().encode())
 
     def markdown(self) -> str:
         """The report for people."""
@@ -329,10 +330,3 @@ def _scores_dict(scores: StringScores) -> dict[str, Any]:
 
 def _defined(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

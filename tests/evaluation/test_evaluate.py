@@ -33,7 +33,8 @@ def asked(monkeypatch):
     """Puts a reader without a network into the place of the true one; lists what it was asked for."""
     calls = []
 
-    def reader(weights, charset, length, threads, looks):
+    def reader(weights, charset, length, threads, looks, top_k):
+        assert top_k == 1
         calls.append((weights, charset, length, threads, looks))
         return FakeReader(defaultdict(lambda: "zz", {10: "ab", 20: "cX"}), charset)
 
@@ -113,7 +114,7 @@ def test_a_folder_of_families(tmp_path, run, asked, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give one of folder=FOLDER, family=NAME and families=FOLDER, not none"),
+        ([], "give one of folder=FOLDER, family=NAME, families=FOLDER and audit=, not none"),
         (["folder=a", "families=b"], "not folder and families"),
         (["folder=a", "family=kcaptcha_generator"], "not folder and family"),
         (["folder=missing"], "missing has no labels.csv"),
