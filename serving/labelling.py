@@ -5,6 +5,7 @@
 import asyncio
 import hashlib
 import ipaddress
+import json
 import logging
 import mimetypes
 import sqlite3
@@ -422,7 +423,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def _as_guess(answer: Read) -> Guess:
-    record = answer.record
+    record = json.loads(answer.line)
     return Guess(record["text"], record["confidence"], record["characters"], record["error"])
 
 
