@@ -11,7 +11,7 @@ COUNT ?= 200
 FAMILIES := imagecaptcha imagecaptcha_digits4 imagecaptcha_upper4 \
 	kcaptcha kcaptcha_generator kcaptcha_gnuboard kcaptcha_original
 
-.PHONY: demo test test-browser check serve bench data web clean
+.PHONY: demo test test-browser check serve bench audit data web clean
 .DELETE_ON_ERROR:
 
 demo: $(LIGHT)/.installed  ## read sample captchas; the boxes are drawn into build/demo
@@ -34,6 +34,9 @@ check: $(VENV)/.installed-dev  ## format, lint and types
 bench: $(VENV)/.installed-peers  ## measure the speed of drawing and of reading
 	$(VENV)/bin/python benchmarks/rendering.py
 	$(VENV)/bin/python benchmarks/reading.py
+
+audit: $(VENV)/.installed-dev  ## audit six captchas of the generators
+	$(VENV)/bin/python benchmarks/audits.py
 
 data: $(VENV)/.installed-dev  ## write COUNT images of every family into data/
 	set -e; for family in $(FAMILIES); do \
