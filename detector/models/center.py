@@ -101,10 +101,8 @@ class CandidateAttention(nn.Module):
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """[N * K, channels] to the same; `bias` [N, heads, K, K] is added to what each (row) makes of each other."""
         batch, heads, count, _ = bias.shape
-        projected = (
-            self.attend(x).view(batch, count, 3 * heads, -1).transpose(1, 2)
-        )  # [N, 3 * heads, K, channels/heads]
-        query, key, value = projected.chunk(3, dim=1)
+        projected = self.attend(x).view(batch, count, 3 * heads, x.shape[1] // heads)
+        query, key, value = projected.transpose(1, 2).chunk(3, dim=1)  # [N, heads, K, channels/heads] each
         affinity = query @ key.transpose(2, 3) / math.sqrt(query.shape[3]) + bias  # [N, heads, K, K]
         x = x + self.merge((affinity.softmax(dim=3) @ value).transpose(1, 2).reshape(x.shape))
         mixed: Tensor = x + self.mix(x)
@@ -145,7 +143,7 @@ class StringStage(nn.Module):
         biases = self._relate(middles, sizes) + torch.where(used, 0.0, NOTHING)[:, None, None, :]
         for layer, bias in zip(self.layers, biases.chunk(len(self.layers), dim=1), strict=True):
             x = layer(x, bias)
-        correction = self.correct(self.norm(x)).view(*classes.shape[:2], -1)  # [N, K, 1 + C]
+        correction = self.correct(self.norm(x)).view(*classes.shape[:2], 1 + classes.shape[2])  # [N, K, 1 + C]
         return centers + correction[..., 0], classes + correction[..., 1:]
 
     def _relate(self, middles: Tensor, sizes: Tensor) -> Tensor:
@@ -250,11 +248,10 @@ class CenterDetector(nn.Module):
         picked = features.gather(2, cells.unsqueeze(1).expand(-1, features.shape[1], -1))  # [N, width, K]
         picked = picked.transpose(1, 2)  # [N, K, width]
         predicted = F.linear(picked.flatten(0, 1), self.predict.weight[:, :, 0, 0], self.predict.bias)
-        _, classes, distances = self.decode(predicted.float().view(*cells.shape, -1))
+        _, classes, distances = self.decode(predicted.float().view(*cells.shape, 1 + self.num_classes + 4))
         row = ((cells + 0.5) / width).floor()
-        middles = (torch.stack([cells - row * width, row], dim=2) + 0.5) * cells.new_tensor(
-            STRIDE_HW[::-1]
-        )  # [N, K, 2] x, y
+        middles = torch.stack([cells - row * width, row], dim=2) + 0.5  # [N, K, 2] x, y
+        middles = middles * cells.new_tensor(STRIDE_HW[::-1])
         left_top, right_bottom = distances.chunk(2, dim=2)
         limits = torch.stack([torch.scalar_tensor(width * STRIDE_HW[1]), torch.scalar_tensor(height * STRIDE_HW[0])])
         corners = [(middles - left_top).clamp(min=0.0), torch.minimum(middles + right_bottom, limits.to(best.device))]
