@@ -21,7 +21,7 @@ from datagen.sample import Family
 from detector.charset import resolve_charset
 from detector.evaluation.audit import LISTED, Audit, Images, LearningPoint, audit
 from detector.evaluation.audit_knobs import Knob, vary
-from detector.evaluation.audit_learning import MIN_TYPED, LearningError, learning_curve
+from detector.evaluation.audit_learning import LearningError, learning_curve
 from detector.evaluation.audit_report import AuditReport
 from detector.evaluation.benchmark import (
     DatasetError,
@@ -32,6 +32,7 @@ from detector.evaluation.benchmark import (
     read_folder,
 )
 from detector.evaluation.report import Report, machine
+from detector.label_table import MIN_LABELS
 from detector.reader import Reader
 
 GENERATOR = "generator"
@@ -155,9 +156,9 @@ def check_audit(config: DictConfig) -> None:
         raise UsageError("audit=generator and family=NAME go together; audit=FOLDER stands alone")
     if config.knobs is not None and not drawn:
         raise UsageError("knobs= needs a generator to draw with: audit=generator family=NAME")
-    few = [number for number in config.learning_curve if number != 0 and number < MIN_TYPED]
+    few = [number for number in config.learning_curve if number != 0 and number < MIN_LABELS]
     if few:
-        raise UsageError(f"learning_curve= takes 0 and numbers from {MIN_TYPED} on, not {few}")
+        raise UsageError(f"learning_curve= takes 0 and numbers from {MIN_LABELS} on, not {few}")
     if not config.core_hour_price >= 0:
         raise UsageError(f"core_hour_price must be at least 0, not {config.core_hour_price}")
 

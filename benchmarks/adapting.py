@@ -8,26 +8,21 @@ Answers are compared ignoring case.
 from __future__ import annotations
 
 import argparse
-import csv
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-from PIL import Image
 
 from datagen.dataset_writer import sample_at
 from datagen.imagecaptcha import ImageCaptchaRenderer
 from datagen.kcaptcha import kcaptcha
 from datagen.mixture import RenderedText
 from datagen.text import TextSampler
+from detector.evaluation.audit_learning import teach
+from detector.evaluation.benchmark import LabelledImage
+from detector.label_table import read_labels
 from detector.reader import Reader
 
-ROOT = Path(__file__).resolve().parent.parent
 TESTED = 300  # drawn images that are read
 DIGITS = "0123456789"
 LIGHT, DARK = [[150, 255]] * 3, [[0, 90]] * 3  # ranges of red, green and blue
@@ -67,61 +62,33 @@ UNUSUAL = {
 }
 
 
-class Labelled(NamedTuple):
-    """An image file and its string."""
-
-    path: Path
-    text: str
-
-
-def drawn(family: RenderedText, folder: Path, count: int) -> tuple[list[Labelled], list[Labelled]]:
+def drawn(family: RenderedText, count: int) -> tuple[list[LabelledImage], list[LabelledImage]]:
     """Draws images to learn and to test."""
-    folder.mkdir(parents=True)
-    labelled = []
-    for index in range(count + TESTED):
-        sample = sample_at(family, 5, index)
-        labelled.append(Labelled(folder / f"{index:04d}.png", sample.text))
-        Image.fromarray(sample.image).save(labelled[-1].path)
+    samples = (sample_at(family, 5, index) for index in range(count + TESTED))
+    labelled = [LabelledImage(str(place), sample.image, sample.text) for place, sample in enumerate(samples)]
     return labelled[:count], labelled[count:]
 
 
-def listed(folder: Path, name: str) -> list[Labelled]:
+def listed(folder: Path, name: str) -> list[LabelledImage]:
     """Rows of a table of files and strings; the files lie in the folder or below it."""
-    with (folder / name).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [Labelled(next(folder.rglob(row["file"])), row["text"]) for row in rows]
+    rows = read_labels(folder / name)
+    return [LabelledImage(file, next(folder.rglob(file)), text) for file, text in rows.items()]
 
 
-def measure(learn: Sequence[Labelled], test: Sequence[Labelled], overrides: Sequence[str]) -> str:
+def measure(learn: Sequence[LabelledImage], test: Sequence[LabelledImage], options: Sequence[str]) -> str:
     """Adapts to `learn` and reads `test` with what was there before and with what was learnt: a row of the table."""
     before = accuracy(Reader("default", threads=1), test)
     with tempfile.TemporaryDirectory() as work:
-        typed, run = Path(work, "typed"), Path(work, "run")
-        typed.mkdir()
-        with (typed / "labels.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["file", "text"])
-            for place, (path, text) in enumerate(learn):
-                name = f"{place:04d}{path.suffix}"
-                (typed / name).write_bytes(path.read_bytes())
-                writer.writerow([name, text])
-        started, spent = time.perf_counter(), cpu_seconds()
-        command = ["train.py", "experiment=adapt", f"data.path={typed}", f"hydra.run.dir={run}", *overrides]
-        subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        took, cpu = time.perf_counter() - started, cpu_seconds() - spent
-        after = accuracy(Reader(run, threads=1), test)
-    return f"{before:6.1%} {after:6.1%} {took:6.0f} {cpu:6.0f}"
+        started = time.perf_counter()
+        taught = teach(learn, Path(work), options)
+        took = time.perf_counter() - started
+        after = accuracy(Reader(taught.weights, threads=1), test)
+    return f"{before:6.1%} {after:6.1%} {took:6.0f} {taught.cpu_seconds:6.0f}"
 
 
-def accuracy(reader: Reader, test: Sequence[Labelled]) -> float:
+def accuracy(reader: Reader, test: Sequence[LabelledImage]) -> float:
     """Share of strings read right, ignoring case."""
-    return sum(reader.read(path).text.casefold() == text.casefold() for path, text in test) / len(test)
-
-
-def cpu_seconds() -> float:
-    """Of all finished child processes."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    return sum(reader.read(image.source).text.casefold() == image.text.casefold() for image in test) / len(test)
 
 
 def main() -> None:
@@ -136,12 +103,11 @@ def main() -> None:
     for name in [*options.folders] or UNUSUAL:
         for count in options.typed:
             for seed in range(1, options.seeds + 1):
-                with tempfile.TemporaryDirectory() as work:
-                    if isinstance(name, Path):
-                        learn, test = listed(name, "learn.csv")[:count], listed(name, "test.csv")
-                    else:
-                        learn, test = drawn(UNUSUAL[name], Path(work, "drawn"), count)
-                    row = measure(learn, test, [f"seed={seed}", *options.set])
+                if isinstance(name, Path):
+                    learn, test = listed(name, "learn.csv")[:count], listed(name, "test.csv")
+                else:
+                    learn, test = drawn(UNUSUAL[name], count)
+                row = measure(learn, test, [f"seed={seed}", *options.set])
                 title = name.name if isinstance(name, Path) else name
                 print(f"{title:38} {count:5} {seed:4} {row}", flush=True)
 

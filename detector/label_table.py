@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 HEADER = ["file", "text"]
+
+MIN_LABELS = 10
+"""Strings of a captcha below which it cannot be learnt, and what was learnt not measured."""
 
 
 class LabelsError(ValueError):
@@ -64,17 +66,3 @@ def format_labels(rows: Iterable[tuple[str, str]]) -> bytes:
     writer.writerow(HEADER)
     writer.writerows(rows)
     return table.getvalue().encode()
-
-
-def replace_table(path: Path, content: bytes) -> None:
-    """Writes a table so that whoever opens it, at any time, finds the old one or the new one, whole.
-
-    Raises:
-        OSError: if it cannot be written; the old one stays.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -95,6 +95,12 @@ class NetworkSettings:
         if self.lengths is not None:
             object.__setattr__(self, "lengths", parse_length((self.lengths[0], self.lengths[1])))
 
+    def network_size(self, image_hw: tuple[int, int], look: tuple[int, float]) -> tuple[int, int]:
+        """Height and width that an image gets at a look."""
+        height, stretch = look
+        stretched_hw = image_hw[0], max(round(image_hw[1] * stretch), 1)
+        return height, network_width(stretched_hw, height, self.width_multiple, self.max_width)
+
     def options(self) -> ReadingOptions:
         """How a reader reads unless it is told otherwise."""
         shortest, longest = self.lengths or (0, None)
@@ -356,11 +362,8 @@ class Reader:
 
     def _network_sizes(self, image_hw: tuple[int, int]) -> list[tuple[int, int]]:
         """Height and width of an image at each look; a size that it has had already shows nothing new."""
-        settings, sizes = self.settings, []
-        for height, stretch in settings.looks[: self._choices.looks]:
-            stretched_hw = image_hw[0], max(round(image_hw[1] * stretch), 1)
-            sizes.append((height, network_width(stretched_hw, height, settings.width_multiple, settings.max_width)))
-        return list(dict.fromkeys(sizes))
+        looks = self.settings.looks[: self._choices.looks]
+        return list(dict.fromkeys(self.settings.network_size(image_hw, look) for look in looks))
 
 
 def _expected(settings: NetworkSettings, choices: _Choices) -> ReadingOptions:

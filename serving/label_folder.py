@@ -8,8 +8,9 @@ import os
 from pathlib import Path, PurePosixPath
 
 from detector.filelist import images_in
+from detector.files import write_whole
 from detector.images import SUFFIXES
-from detector.label_table import format_labels, parse_labels, replace_table
+from detector.label_table import format_labels, parse_labels
 from serving.folder import read_picture
 from serving.label_store import LabelStore
 from serving.pool import Picture
@@ -90,7 +91,7 @@ class LabelFolder:
         content = self.labels()
         # First, so that a table written by a service that was killed just then is not taken for somebody else's.
         self.store.know_table(hashlib.sha256(content).hexdigest())
-        replace_table(self.table, content)
+        write_whole(self.table, content)
         return len(self.store.labels())
 
     def save(self, picture: Picture) -> str:

@@ -149,6 +149,8 @@ HOUSE = {
     "detector/__init__.py": Room("detector/records.py detector/reader.py"),
     # what to read, and where the answers go
     "detector/filelist.py": Room("detector/images.py"),
+    # files that are there whole or not at all
+    "detector/files.py": Room(),
     # labels.csv
     "detector/label_table.py": Room(),
     "detector/answers.py": Room("detector/records.py detector/images.py"),
@@ -188,7 +190,8 @@ HOUSE = {
     "serving/label_store.py": Room(),
     "serving/label_order.py": Room("serving/label_store.py"),
     "serving/label_folder.py": Room(
-        "detector/filelist.py detector/images.py detector/label_table.py serving/folder.py serving/label_store.py "
+        "detector/files.py detector/filelist.py detector/images.py detector/label_table.py serving/folder.py "
+        "serving/label_store.py "
         "serving/pool.py"
     ),
     "serving/adapting.py": Room(),
@@ -222,10 +225,9 @@ HOUSE = {
         "detector/records.py detector/images.py detector/evaluation/metrics.py detector/evaluation/benchmark.py",
         "numpy PIL matplotlib",
     ),
-    "detector/evaluation/files.py": Room(),
     "detector/evaluation/report.py": Room(
         "detector/charset.py detector/evaluation/metrics.py detector/evaluation/benchmark.py "
-        "detector/evaluation/plots.py detector/evaluation/files.py",
+        "detector/evaluation/plots.py detector/files.py",
         "numpy",
     ),
     # how weak a captcha is, for its owner
@@ -240,13 +242,14 @@ HOUSE = {
     ),
     # starts `train.py`
     "detector/evaluation/audit_learning.py": Room(
-        "detector/images.py detector/evaluation/benchmark.py detector/evaluation/files.py detector/evaluation/audit.py",
+        "detector/label_table.py detector/images.py detector/evaluation/benchmark.py detector/files.py "
+        "detector/evaluation/audit.py",
         "PIL",
     ),
     "detector/evaluation/audit_advice.py": Room("detector/evaluation/audit.py detector/evaluation/audit_knobs.py"),
     "detector/evaluation/charts.py": Room("detector/evaluation/audit.py"),
     "detector/evaluation/audit_report.py": Room(
-        "detector/images.py detector/evaluation/benchmark.py detector/evaluation/files.py "
+        "detector/images.py detector/evaluation/benchmark.py detector/files.py "
         "detector/evaluation/audit.py detector/evaluation/audit_knobs.py detector/evaluation/audit_advice.py "
         "detector/evaluation/charts.py",
         "PIL",
@@ -288,12 +291,15 @@ HOUSE = {
     ),
     # torch to ONNX
     "detector/training/export.py": Room(
-        "detector/charset.py detector/images.py detector/reading.py detector/reader.py detector/training/data.py",
+        "detector/files.py detector/charset.py detector/images.py detector/reading.py detector/reader.py "
+        "detector/training/data.py",
         "numpy torch onnx onnxruntime safetensors",
     ),
     # one captcha, learnt from typed strings
     "detector/training/labels.py": Room(
-        "detector/charset.py detector/images.py detector/reading.py detector/evaluation/benchmark.py", "numpy"
+        "detector/label_table.py detector/charset.py detector/images.py detector/reading.py "
+        "detector/evaluation/benchmark.py",
+        "numpy",
     ),
     "detector/training/alignment.py": Room("detector/charset.py detector/records.py", "numpy"),
     # the third door: more images like somebody's
@@ -310,7 +316,8 @@ HOUSE = {
     ),
     "detector/training/prospects.py": Room("detector/evaluation/metrics.py"),
     "detector/training/adapt.py": Room(
-        "datagen/sample.py detector/charset.py detector/images.py detector/reader.py detector/reading.py "
+        "detector/files.py datagen/sample.py detector/charset.py detector/images.py detector/reader.py "
+        "detector/reading.py "
         "detector/records.py detector/evaluation/benchmark.py detector/training/calibration.py "
         "detector/training/data.py detector/training/export.py detector/training/labels.py "
         "detector/training/lookalikes.py detector/training/prospects.py detector/training/task.py "
@@ -327,7 +334,7 @@ HOUSE = {
     # --- thin mains: composition roots
     "train.py": Room("detector/evaluation/benchmark.py detector/training/run.py", "hydra omegaconf"),
     "evaluate.py": Room(
-        "datagen/sample.py datagen/dataset_writer.py detector/charset.py detector/reader.py "
+        "detector/label_table.py datagen/sample.py datagen/dataset_writer.py detector/charset.py detector/reader.py "
         "detector/evaluation/benchmark.py detector/evaluation/report.py detector/evaluation/audit.py "
         "detector/evaluation/audit_knobs.py detector/evaluation/audit_learning.py "
         "detector/evaluation/audit_report.py",
@@ -355,6 +362,12 @@ HOUSE = {
         "detector/training/export.py detector/training/losses.py detector/training/targets.py "
         "detector/training/task.py",
         "numpy torch lightning hydra omegaconf",
+    ),
+    # teaches as the audit does
+    "benchmarks/adapting.py": Room(
+        "datagen/dataset_writer.py datagen/imagecaptcha.py datagen/kcaptcha.py datagen/mixture.py datagen/text.py "
+        "detector/label_table.py detector/reader.py detector/evaluation/benchmark.py "
+        "detector/evaluation/audit_learning.py"
     ),
     # starts the mains; compares with the same peer as the other
     "benchmarks/large_jobs.py": Room("detector/charset.py", "captcha reading"),
@@ -393,6 +406,7 @@ LIGHT_ROOMS = [
     "detector/__init__.py",
     "detector/filelist.py",
     "detector/answers.py",
+    "detector/files.py",
     "detector/label_table.py",
     "infer.py",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
@@ -17,12 +16,11 @@ from PIL import Image
 
 from detector.evaluation.audit import Images, LearningPoint, compare
 from detector.evaluation.benchmark import LabelledImage, TextReader
-from detector.evaluation.files import write_whole
+from detector.files import write_whole
 from detector.images import load
+from detector.label_table import format_labels
 
 ROOT = Path(__file__).resolve().parents[2]
-MIN_TYPED = 10
-"""Fewer strings cannot be learnt from (`train.py experiment=adapt`)."""
 
 
 class LearningError(RuntimeError):
@@ -54,7 +52,7 @@ def learning_curve(
     """Measures what readers that were taught with some typed strings read.
 
     Args:
-        numbers: of typed strings, each 0 or `MIN_TYPED` at least.
+        numbers: of typed strings, each 0 or `MIN_LABELS` at least.
         pool: what is typed: as many as the highest number.
         test: what is read, the same at each number; none of the pool.
         reader_for: opens weights; None stands for the weights as they are.
@@ -81,7 +79,7 @@ def teach(images: Sequence[LabelledImage], folder: Path, overrides: Sequence[str
     their strings and the overrides.
 
     Args:
-        images: with their strings, `MIN_TYPED` at least.
+        images: with their strings, `MIN_LABELS` at least.
         folder: a folder within it is made for these images.
         overrides: further options of `train.py`, such as `threads=1`.
 
@@ -113,13 +111,9 @@ def _train(work: Path, overrides: Sequence[str]) -> None:
 
 
 def _write_folder(folder: Path, typed: Sequence[tuple[str, bytes, str]]) -> None:
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["file", "text"])
-    for file, png, text in typed:
+    for file, png, _ in typed:
         write_whole(folder / file, png)
-        writer.writerow([file, text])
-    write_whole(folder / "labels.csv", table.getvalue().encode())
+    write_whole(folder / "labels.csv", format_labels((file, text) for file, _, text in typed))
 
 
 def _png(image: LabelledImage) -> bytes:

@@ -19,7 +19,7 @@ from detector.evaluation.audit_advice import best_attack, dollars, percent, perc
 from detector.evaluation.audit_knobs import KnobCurve, KnobStep
 from detector.evaluation.benchmark import Source
 from detector.evaluation.charts import Series, chart
-from detector.evaluation.files import write_whole
+from detector.files import write_whole
 from detector.images import ImageError, load
 
 _SHOWN_WIDTH = 320  # pixels; wider images are made smaller, not to swell the page

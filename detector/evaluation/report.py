@@ -16,7 +16,6 @@ from typing import Any
 from detector.charset import LOOKALIKES
 from detector.evaluation import plots
 from detector.evaluation.benchmark import Evaluation, confidences
-from detector.evaluation.files import write_whole
 from detector.evaluation.metrics import (
     StringMatch,
     StringMatchResult,
@@ -25,6 +24,7 @@ from detector.evaluation.metrics import (
     min_confidence_for,
     reliability,
 )
+from detector.files import write_whole
 
 ACCEPTED_RIGHT = (0.9, 0.95, 0.99)
 """Shares of right readings for which the report says how sure one must be."""

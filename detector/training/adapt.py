@@ -33,6 +33,7 @@ from torch import Tensor
 from datagen.sample import CaptchaSample
 from detector.charset import Charset
 from detector.evaluation.benchmark import Outcome, confidences
+from detector.files import write_whole
 from detector.images import ImageError, load
 from detector.reader import NetworkSettings, Reader
 from detector.reading import calibrate
@@ -46,17 +47,15 @@ from detector.training.export import (
     save_weights,
     to_int8,
     to_onnx,
-    write_whole,
-)  # fmt: skip
+)
 from detector.training.labels import Expected, Image, TypedImage, expect, read_typed
 from detector.training.lookalikes import draw_lookalikes
 from detector.training.prospects import Prospects, foresee
 from detector.training.task import CaptchaTask, ema
-from detector.training.typed_source import TypedSource, align_all
+from detector.training.typed_source import TypedSource, align_all, align_at
 
 DOUBTED = 0.8  # confidence of a reading against which a typed string is worth a second look
 HEIGHTS = (48, 64, 80, 96, 112)  # of the network's input, of which the one at which the strings fit best is taken
-
 
 State = dict[str, Tensor]
 
@@ -210,19 +209,16 @@ class Adaptation:
         captcha = Captcha(typed, untyped, expected, lookalikes)
         settings = self._settings_for(captcha)
         measured = self.cross_validate(captcha, settings)
-        better = right(measured.outcomes) > right(before)
-        judged = measured.outcomes if better else before
-        state = None
-        if better:
+        prospects = foresee(len(typed), self.config.adapt.folds, right(before), right(measured.outcomes))
+        if prospects.learnt:
             self.progress.begin("learning from all strings")
             state = self.fit("all", captcha, settings, [], measured.epochs)[-1].state
-            fitted = fit_calibration(*confidences(judged))
+            fitted = fit_calibration(*confidences(measured.outcomes))
             settings = replace(expecting(settings, expected), calibration=fitted)
-            judged = [replace(outcome, reading=calibrate(outcome.reading, *fitted)) for outcome in judged]
+            judged = [replace(outcome, reading=calibrate(outcome.reading, *fitted)) for outcome in measured.outcomes]
         else:
-            settings = before_settings
-        prospects = foresee(len(typed), self.config.adapt.folds, right(before), right(measured.outcomes))
-        self._export(captcha, settings, state, judged, before, prospects)
+            judged, settings, state = before, before_settings, None
+        self._export(captcha, settings, state, judged, prospects)
         self.progress.finish(prospects.to_dict() | {"weights": str(self.run_dir)})
         return right(judged) / len(judged)
 
@@ -243,11 +239,9 @@ class Adaptation:
     def _settings_for(self, captcha: Captcha) -> NetworkSettings:
         """The height of the network's input at which the strings fit best what it sees, and looks around it."""
         model = self._model(None)
-        images, texts = [item.image for item in captcha.typed], [item.text for item in captcha.typed]
 
         def fit_at(height: int) -> float:
-            at_height = replace(self.base, looks=((height, 1.0),))
-            alignments = align_all(model, images, texts, at_height, captcha.expected.any_case)
+            alignments = align_at(model, captcha.typed, self.base, (height, 1.0), captcha.expected.any_case)
             return float(np.mean([alignment.log_prob for alignment in alignments]))
 
         network = NetworkInput(max(HEIGHTS, key=fit_at), self.base.width_multiple, self.base.max_width)
@@ -300,11 +294,7 @@ class Adaptation:
         task: CaptchaTask = instantiate(self.config.task)(model=self._model(None), charset=self.charset)
         source = self._source(captcha, settings)
         source.find_boxes(task.model)
-        shown = held or captcha.typed
-        alignments = align_all(
-            task.model, [item.image for item in shown], [item.text for item in shown], settings, source.any_case
-        )
-        samples = [CaptchaSample(item.image, a.text, a.boxes) for item, a in zip(shown, alignments, strict=True)]
+        samples = align_all(task.model, held, settings, source.any_case) if held else source.own
         data: CaptchaData = instantiate(self.config.data.batches)(
             train=source,
             val=samples.__getitem__,
@@ -331,6 +321,7 @@ class Adaptation:
             shares=instantiate(self.config.adapt.shares),
             settings=settings,
             reading=expecting(settings, captcha.expected).options(),
+            calibration=self.base.calibration,
             any_case=captcha.expected.any_case,
             seed=self.config.seed,
         )
@@ -361,7 +352,6 @@ class Adaptation:
         settings: NetworkSettings,
         state: State | None,
         judged: Sequence[Outcome],
-        before: Sequence[Outcome],
         prospects: Prospects,
     ) -> None:
         """Writes the weights folder, the suspicious labels, and what there is to say."""

@@ -34,11 +34,6 @@ class Alignment(NamedTuple):
     guessed: int
     log_prob: float
 
-    @property
-    def certain(self) -> bool:
-        """Whether every character was seen where it is, and at least about as well as not."""
-        return self.guessed == 0 and self.log_prob > -len(self.text)
-
 
 def align_text(
     detections: Detections, text: str, charset: Charset, image_hw: tuple[int, int], any_case: bool

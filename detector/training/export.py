@@ -6,7 +6,6 @@ import copy
 import json
 import logging
 import math
-import os
 import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from detector.charset import Charset
+from detector.files import write_whole
 from detector.images import to_network
 from detector.reader import METADATA_KEY, NetworkSettings
 from detector.reading import ReadingOptions
@@ -259,10 +259,3 @@ def load_parameters(model: nn.Module, path: str | Path, charset: Charset) -> Non
         raise ValueError(
             f"{path} does not fit the network: set the same model options as in its card ({error})"
         ) from error
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name and renames it."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

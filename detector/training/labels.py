@@ -13,13 +13,11 @@ import numpy.typing as npt
 from detector.charset import NAMED_CHARSETS
 from detector.evaluation.benchmark import DatasetError, read_folder
 from detector.images import SUFFIXES, ImageError, load
+from detector.label_table import MIN_LABELS
 from detector.reading import Case
 
 Image = npt.NDArray[np.uint8]
 """RGB, [H, W, 3]."""
-
-MIN_LABELS = 10
-"""Typed strings below which nothing can be learnt and measured."""
 
 _UNSEEN = 0.01  # of the characters to come may be ones that no string has shown
 

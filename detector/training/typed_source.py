@@ -13,7 +13,7 @@ from torch import Tensor
 
 from datagen.sample import CaptchaSample
 from detector.charset import Charset
-from detector.images import boxes_to_image, network_width, resize
+from detector.images import boxes_to_image, resize
 from detector.reader import NetworkSettings
 from detector.reading import ReadingOptions, calibrate, read
 from detector.records import Detections
@@ -64,8 +64,9 @@ class TypedSource:
         lookalikes: samples like them.
         general: samples of all kinds.
         shares: how often which is drawn.
-        settings: the sizes at which images are looked at, and how sure a reading is.
+        settings: the sizes at which images are looked at.
         reading: how images without strings are read.
+        calibration: turns confidences of one look into probabilities: see `reading.calibrate`.
         any_case: whether the strings leave open which case letters are drawn in.
         seed: changes every sample.
         own: the captcha's samples; `find_boxes` makes them.
@@ -78,6 +79,7 @@ class TypedSource:
     shares: Shares
     settings: NetworkSettings
     reading: ReadingOptions
+    calibration: tuple[float, float]
     any_case: bool
     seed: int
     own: list[CaptchaSample] = field(default_factory=list)
@@ -96,60 +98,61 @@ class TypedSource:
 
     def find_boxes(self, network: Detector) -> None:
         """Aligns every typed string with what a network sees, and adds the untyped images that it is sure of."""
-        sure = list(self._read_untyped(network))
-        images = [item.image for item in self.typed] + [image for image, _ in sure]
-        texts = [item.text for item in self.typed] + [text for _, text in sure]
-        alignments = align_all(network, images, texts, self.settings, self.any_case)
-        self.own = [CaptchaSample(image, a.text, a.boxes) for image, a in zip(images, alignments, strict=True)]
+        known = [*self.typed, *self._read_untyped(network)]
+        self.own = align_all(network, known, self.settings, self.any_case)
 
-    def _read_untyped(self, network: Detector) -> Iterator[tuple[Image, str]]:
+    def _read_untyped(self, network: Detector) -> Iterator[TypedImage]:
         """The untyped images whose strings a network is sure of, with these, at the first look."""
         charset = Charset(self.settings.charset)
         seen = detect_all(network, self.untyped, self.settings, self.settings.looks[0])
         for image, detections in zip(self.untyped, seen, strict=True):
-            reading = calibrate(read(detections, charset, self.reading), *self.settings.calibration)
+            reading = calibrate(read(detections, charset, self.reading), *self.calibration)
             if reading.text and reading.confidence >= SURE:
-                yield image, reading.text
+                yield TypedImage("", image, reading.text)
 
 
 def align_all(
-    network: Detector, images: Sequence[Image], texts: Sequence[str], settings: NetworkSettings, any_case: bool
-) -> list[Alignment]:
-    """Aligns each image's string at the look at which it fits best.
+    network: Detector, typed: Sequence[TypedImage], settings: NetworkSettings, any_case: bool
+) -> list[CaptchaSample]:
+    """Gives typed images the boxes of the look at which their strings fit best.
 
     Args:
         network: sees the characters.
-        images: uint8 [H, W, 3] each.
-        texts: their strings.
+        typed: the images.
         settings: the looks.
         any_case: see `align_text`.
     """
+    by_look = [align_at(network, typed, settings, look, any_case) for look in settings.looks]
+    best = [max(ways, key=lambda way: way.log_prob) for ways in zip(*by_look, strict=True)]
+    return [CaptchaSample(item.image, way.text, way.boxes) for item, way in zip(typed, best, strict=True)]
+
+
+def align_at(
+    network: Detector, typed: Sequence[TypedImage], settings: NetworkSettings, look: tuple[int, float], any_case: bool
+) -> list[Alignment]:
+    """Aligns each string with what a network sees at one look; arguments as for `align_all`."""
     charset = Charset(settings.charset)
-    by_look = [
-        [
-            align_text(detections, text, charset, (image.shape[0], image.shape[1]), any_case)
-            for detections, text, image in zip(detect_all(network, images, settings, look), texts, images, strict=True)
-        ]
-        for look in settings.looks
+    seen = detect_all(network, [item.image for item in typed], settings, look)
+    return [
+        align_text(detections, item.text, charset, (item.image.shape[0], item.image.shape[1]), any_case)
+        for item, detections in zip(typed, seen, strict=True)
     ]
-    return [max(alignments, key=lambda alignment: alignment.log_prob) for alignments in zip(*by_look, strict=True)]
 
 
 def detect_all(
     network: Detector, images: Sequence[Image], settings: NetworkSettings, look: tuple[int, float]
 ) -> list[Detections]:
-    """What a network sees in images of any sizes at one look, height and stretch; boxes in pixels of each image."""
-    by_width = defaultdict(list)
-    for place, image in enumerate(images):
-        stretched_hw = image.shape[0], max(round(image.shape[1] * look[1]), 1)
-        by_width[network_width(stretched_hw, look[0], settings.width_multiple, settings.max_width)].append(place)
+    """What a network sees in images of any sizes at one look; boxes in pixels of each image."""
+    sizes_hw = [(image.shape[0], image.shape[1]) for image in images]
+    by_size = defaultdict(list)
+    for place, image_hw in enumerate(sizes_hw):
+        by_size[settings.network_size(image_hw, look)].append(place)
     found: dict[int, Detections] = {}
-    for width, places in by_width.items():
+    for size, places in by_size.items():
         for start in range(0, len(places), _BATCH):
             part = places[start : start + _BATCH]
-            batch = np.stack([resize(images[place], look[0], width) for place in part])  # [N, H, W, 3]
+            batch = np.stack([resize(images[place], *size) for place in part])  # [N, H, W, 3]
             for place, seen in zip(part, network.detect(torch.from_numpy(batch).permute(0, 3, 1, 2)), strict=True):
-                image_hw = images[place].shape[0], images[place].shape[1]
-                boxes = boxes_to_image(seen.boxes, (look[0], width), image_hw)
+                boxes = boxes_to_image(seen.boxes, size, sizes_hw[place])
                 found[place] = Detections(boxes, seen.scores, seen.probs)
     return [found[place] for place in range(len(images))]

@@ -1,9 +1,9 @@
 // The page of the service: pictures in, readings out. Every picture is one request, so that answers appear as they come.
 
+import { $, element, percent, tone } from "./elements.js";
+
 const AT_ONCE = 4; // requests under way
 const PATIENCE = 60; // how often a full queue is tried again
-
-const $ = (id) => document.getElementById(id);
 
 let items = []; // {file, name, url, record, error}, in the order they came
 let waiting = []; // items to be read
@@ -170,16 +170,6 @@ function listenToKey() {
 }
 
 // ---------------------------------------------------------------- one reading
-
-function element(name, { text, ...properties } = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  if (text !== undefined) made.textContent = text;
-  made.append(...children);
-  return made;
-}
-
-const percent = (share) => `${Math.floor(100 * share)} %`;
-const tone = (share) => (share >= 0.9 ? "sure" : share >= 0.6 ? "unsure" : "doubtful");
 
 function choose(item) {
   chosen = item;

@@ -1,12 +1,13 @@
 // The labelling page: one image after the other, typed with keys alone. What is typed goes into an outbox in the browser
 // first and leaves it when the service has it on its disk, so that neither of the two can lose it.
 
+import { $, element, percent, tone } from "./elements.js";
+
 const OUTBOX = "label-outbox";
 const KEPT_PICTURES = 30;
 const BUSY_POLL = 2000; // milliseconds between looks at how far things are, while something is going on
 const IDLE_POLL = 10000;
 
-const $ = (id) => document.getElementById(id);
 const sleep = (time) => new Promise((resolve) => setTimeout(resolve, time));
 
 let person = localStorage.getItem("label-person");
@@ -166,15 +167,6 @@ async function turnSoon(step) {
 
 // ---------------------------------------------------------------- one image
 
-function element(name, { text, ...properties } = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  if (text !== undefined) made.textContent = text;
-  made.append(...children);
-  return made;
-}
-
-const percent = (share) => `${Math.floor(100 * share)} %`;
-const tone = (share) => (share >= 0.9 ? "sure" : share >= 0.6 ? "unsure" : "doubtful");
 const inCase = (text) => (overview?.case === "lower" ? text.toLowerCase() : overview?.case === "upper" ? text.toUpperCase() : text);
 const mineOf = (item) => outbox().findLast(({ image }) => image === item.id) ?? item.votes.find((vote) => vote.person === person);
 

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from detector.evaluation.benchmark import DatasetError
-from detector.training.labels import MIN_LABELS, expect, read_typed
+from detector.label_table import MIN_LABELS
+from detector.training.labels import expect, read_typed
 
 
 @pytest.mark.parametrize(
