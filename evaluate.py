@@ -66,9 +66,8 @@ def evaluate_choice(config: DictConfig) -> tuple[str, list[Evaluation], list[Eva
     """
     given = [name for name in ("folder", "family", "families") if config[name] is not None]
     if len(given) != 1:
-        raise UsageError(
-            f"give one of folder=FOLDER, family=NAME and families=FOLDER, not {' and '.join(given) or 'none'}"
-        )
+        choices = "folder=FOLDER, family=NAME, families=FOLDER and compare=FOLDER"
+        raise UsageError(f"give one of {choices}, not {' and '.join(given) or 'none'}")
     charset = None if config.characters is None else resolve_charset(str(config.characters))
 
     def reader_for(charset: str | None) -> Reader:
@@ -95,9 +94,32 @@ def evaluate_choice(config: DictConfig) -> tuple[str, list[Evaluation], list[Eva
     return name, [evaluate(name, reader_for(charset), split, charset=charset)], []
 
 
+def compare(config: DictConfig) -> None:
+    """Measures the runs below a folder, those that have been already left out, and writes the comparison."""
+    from detector.evaluation.comparison import Comparison
+    from detector.training.measure import image_of, measured_runs
+
+    folder = Path(config.compare)
+    records = measured_runs(folder)
+    if not records:
+        print(f"evaluate.py: {folder} holds no finished run", file=sys.stderr)
+        sys.exit(2)
+    out = Path("runs", "evaluation", folder.resolve().name) if config.out is None else Path(config.out)
+    command = shlex.join(["python", "evaluate.py", *sys.argv[1:]])
+    introduction = f"- Command: `{command}`\n- Machine: {machine()}\n- Runs: {len(records)}"
+    comparison = Comparison(
+        f"Comparison of {folder}", introduction, "", records, lambda record, name, i: image_of(folder, record, name, i)
+    )
+    comparison.write(out / "comparison.md", out)
+    print(f"Report: {out / 'comparison.md'}")
+
+
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(config: DictConfig) -> None:
     """Evaluates, prints the main table and writes the report."""
+    if config.compare is not None:
+        compare(config)
+        return
     try:
         name, evaluations, without_charset = evaluate_choice(config)
     except (DatasetError, UsageError) as error:

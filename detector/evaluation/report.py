@@ -59,20 +59,20 @@ class Report:
         """
         total = self._total()
         outcomes = [outcome for evaluation in self.evaluations for outcome in evaluation.outcomes]
-        _write(folder / "accuracy_by_length.png", plots.accuracy_by_length(total.by_length))
-        _write(folder / "confusions.png", plots.frequent_confusions(total.confusions))
-        _write(folder / "confidence.png", plots.confidence_histogram(outcomes))
-        _write(folder / "reliability.png", plots.reliability_diagram(outcomes))
-        _write(folder / "risk_coverage.png", plots.risk_coverage_curve(outcomes))
+        write_whole(folder / "accuracy_by_length.png", plots.accuracy_by_length(total.by_length))
+        write_whole(folder / "confusions.png", plots.frequent_confusions(total.confusions))
+        write_whole(folder / "confidence.png", plots.confidence_histogram(outcomes))
+        write_whole(folder / "reliability.png", plots.reliability_diagram(outcomes))
+        write_whole(folder / "risk_coverage.png", plots.risk_coverage_curve(outcomes))
         for evaluation in self.evaluations:
-            _write(folder / "readings" / f"{evaluation.name}.csv", _readings(evaluation).encode())
+            write_whole(folder / "readings" / f"{evaluation.name}.csv", _readings(evaluation).encode())
             sheet = folder / "worst" / f"{evaluation.name}.png"
             if evaluation.worst:
-                _write(sheet, plots.contact_sheet(evaluation.worst))
+                write_whole(sheet, plots.contact_sheet(evaluation.worst))
             else:
                 sheet.unlink(missing_ok=True)
-        _write(folder / "report.json", self.json().encode())
-        _write(folder / "report.md", self.markdown().encode())
+        write_whole(folder / "report.json", self.json().encode())
+        write_whole(folder / "report.md", self.markdown().encode())
 
     def markdown(self) -> str:
         """The report for people."""
@@ -80,19 +80,19 @@ class Report:
         parts = [
             "# Evaluation",
             f"- Command: `{self.command}`\n- Machine: {self.machine}\n- Images: {total.count}",
-            _markdown_table(HEADINGS, _rows(self.evaluations)),
+            markdown_table(HEADINGS, _rows(self.evaluations)),
             _legend(),
         ]
         if self.without_charset:
-            parts += ["## Without telling the charset", _markdown_table(HEADINGS, _rows(self.without_charset))]
-        parts += ["## By length", _markdown_table(("length", *HEADINGS[1:2], *HEADINGS[3:9]), _length_rows(total))]
+            parts += ["## Without telling the charset", markdown_table(HEADINGS, _rows(self.without_charset))]
+        parts += ["## By length", markdown_table(("length", *HEADINGS[1:2], *HEADINGS[3:9]), _length_rows(total))]
         parts += ["![Exact match by length](accuracy_by_length.png)", "## Confusions"]
         shown = list(total.confusions.items())[: plots.CONFUSIONS_SHOWN]
         if shown:
             rows = [[f"`{plots.confusion_name(*pair)}`", str(count)] for pair, count in shown]
-            parts += [_markdown_table(("true → read", "times"), rows)]
+            parts += [markdown_table(("true → read", "times"), rows)]
         parts += ["![Confusions](confusions.png)", "## Confidence", _confidence_text()]
-        parts += [_markdown_table(("set", "ECE", *map(_accepting, ACCEPTED_RIGHT)), _confidence_rows(self.evaluations))]
+        parts += [markdown_table(("set", "ECE", *map(_accepting, ACCEPTED_RIGHT)), _confidence_rows(self.evaluations))]
         parts += ["![Confidence, right and wrong](confidence.png)", "![Reliability](reliability.png)"]
         parts += ["![Risk and coverage](risk_coverage.png)"]
         parts += ["## Worst errors", *self._worst_errors(), *self._remarks()]
@@ -260,7 +260,8 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are numbers."""
     lines = [headings, ["---"] + ["---:"] * (len(headings) - 1), *([_cell(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -331,7 +332,8 @@ def _defined(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file under a temporary name and renames it; its folder is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_bytes(content)

@@ -113,7 +113,7 @@ def test_a_folder_of_families(tmp_path, run, asked, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give one of folder=FOLDER, family=NAME and families=FOLDER, not none"),
+        ([], "give one of folder=FOLDER, family=NAME, families=FOLDER and compare=FOLDER, not none"),
         (["folder=a", "families=b"], "not folder and families"),
         (["folder=a", "family=kcaptcha_generator"], "not folder and family"),
         (["folder=missing"], "missing has no labels.csv"),
