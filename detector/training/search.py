@@ -35,7 +35,7 @@ class TrainingFailedError(RuntimeError):
     """A training ended with an error; the message says where its output is."""
 
 
-def suggest(trial: Trial, space: DictConfig) -> dict[str, Value]:
+def suggest(trial: Trial, space: Mapping[str, DictConfig]) -> dict[str, Value]:
     """Lets Optuna choose a value for every option of a space.
 
     Raises:
@@ -76,10 +76,8 @@ def open_study(folder: Path, seed: int) -> optuna.Study:
     """Opens the study of a folder, or makes one; trials that were killed are queued again."""
     folder.mkdir(parents=True, exist_ok=True)
     storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
-    sampler = optuna.samplers.TPESampler(seed=seed)
-    study = optuna.create_study(
-        study_name="search", storage=storage, sampler=sampler, direction="maximize", load_if_exists=True
-    )
+    study = optuna.create_study(study_name="search", storage=storage, direction="maximize", load_if_exists=True)
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))  # or it would begin with the same choices
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params)
@@ -97,8 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=1, help="of the choices")
     args = parser.parse_args(arguments)
-    space = OmegaConf.load(args.space)
-    assert isinstance(space, DictConfig)
+    loaded = OmegaConf.load(args.space)
+    assert isinstance(loaded, DictConfig)
+    space = {str(option): domain for option, domain in loaded.items()}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = open_study(args.folder, args.seed)
 
