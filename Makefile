@@ -8,10 +8,11 @@ VENV := .venv
 
 IMAGES ?= samples
 COUNT ?= 200
+SCALE ?= small
 FAMILIES := imagecaptcha imagecaptcha_digits4 imagecaptcha_upper4 \
 	kcaptcha kcaptcha_generator kcaptcha_gnuboard kcaptcha_original
 
-.PHONY: demo test test-browser check serve bench audit data web clean
+.PHONY: demo test test-browser check serve bench comparison audit data web clean
 .DELETE_ON_ERROR:
 
 demo: $(LIGHT)/.installed  ## read sample captchas; the boxes are drawn into build/demo
@@ -38,6 +39,9 @@ bench: $(VENV)/.installed-peers  ## measure the speed of drawing and of reading
 audit: $(VENV)/.installed-dev  ## audit six captchas of the generators
 	$(VENV)/bin/python benchmarks/audits.py
 
+comparison: $(VENV)/.installed-peers  ## train all networks on the same images, compare: SCALE=small (hours) or full
+	$(VENV)/bin/python benchmarks/comparison.py scale=$(SCALE)
+
 data: $(VENV)/.installed-dev  ## write COUNT images of every family into data/
 	set -e; for family in $(FAMILIES); do \
 		$(VENV)/bin/python -m datagen family=$$family count=$(COUNT) out=data/$$family; \
@@ -59,9 +63,9 @@ $(LIGHT)/.installed: pyproject.toml constraints.txt | $(LIGHT)/bin/python
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,scale,serve,dev]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,sweep,scale,serve,dev]'
 	touch $@
 
 $(VENV)/.installed-peers: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,scale,serve,dev,peers]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,sweep,scale,serve,dev,peers]'
 	touch $@

@@ -22,14 +22,14 @@ OmegaConf.register_new_resolver("cpu_count", lambda: os.cpu_count() or 1, replac
 def main(config: DictConfig) -> float:
     """Runs one configuration; gives its exact match to sweepers."""
     from detector.evaluation.benchmark import DatasetError
-    from detector.training.run import run  # after Hydra, so that --help and wrong options answer at once
+    from detector.training.run import RunError, run  # after Hydra, so that --help and wrong options answer at once
 
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     if config.resume is not None:
         run_dir = Path(config.resume)
     try:
         return run(config, run_dir)
-    except DatasetError as error:
+    except (DatasetError, RunError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         sys.exit(2)
 

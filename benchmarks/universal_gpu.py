@@ -101,7 +101,7 @@ class TrainingStep:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         model = CenterDetector(len(ALPHABET), context_blocks=2).to(device)
-        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in training
+        self.model = model.to(memory_format=torch.channels_last)  # as in training
         self.optimizer = Muon(self.model.parameters(), lr=7e-3, weight_decay=0.02)
 
     def run(self, images: Tensor, targets: Targets) -> None:

@@ -39,9 +39,15 @@ class Charset:
     Args:
         characters: a named set or the characters themselves, each once.
 
+    Attributes:
+        BACKGROUND: how far the labels of torchvision's two-stage detectors lie above those here: their label 0 is the
+            background.
+
     Raises:
         ValueError: if there are no characters or one occurs twice.
     """
+
+    BACKGROUND = 1
 
     def __init__(self, characters: str) -> None:
         self.characters = resolve_charset(characters)

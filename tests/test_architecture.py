@@ -254,6 +254,24 @@ HOUSE = {
         "detector/evaluation/charts.py",
         "PIL",
     ),
+    # what the options of evaluate.py name; a door to the generators
+    "detector/evaluation/options.py": Room(
+        "datagen/sample.py datagen/dataset_writer.py detector/charset.py detector/reader.py "
+        "detector/evaluation/benchmark.py detector/evaluation/audit.py",
+        "hydra omegaconf",
+    ),
+    "detector/evaluation/audit_run.py": Room(
+        "detector/label_table.py detector/reader.py detector/evaluation/benchmark.py detector/evaluation/report.py "
+        "detector/evaluation/audit.py detector/evaluation/audit_knobs.py detector/evaluation/audit_learning.py "
+        "detector/evaluation/audit_report.py detector/evaluation/options.py",
+        "numpy hydra omegaconf",
+    ),
+    # runs side by side
+    "detector/evaluation/comparison.py": Room(
+        "detector/evaluation/metrics.py detector/evaluation/benchmark.py detector/evaluation/plots.py "
+        "detector/evaluation/report.py detector/files.py",
+        "numpy",
+    ),
     # --- networks and their training
     "detector/training/__init__.py": Room(),
     "detector/models/__init__.py": Room(),
@@ -263,8 +281,13 @@ HOUSE = {
     "detector/training/targets.py": Room("", "numpy torch"),
     "detector/training/losses.py": Room("", "torch"),
     # one network a file; its `losses` compares what it says with the targets
+    "detector/models/center.py": Room(
+        "detector/records.py detector/training/targets.py detector/training/losses.py", "torch"
+    ),
+    # the baselines, some of which have parts of it
     "detector/models/*.py": Room(
-        "detector/records.py detector/training/targets.py detector/training/losses.py", "torch torchvision"
+        "detector/records.py detector/charset.py detector/training/targets.py detector/models/center.py",
+        "torch torchvision numpy cv2",
     ),
     # the only one to know albumentations (and the OpenCV constants that it takes)
     "detector/training/augment.py": Room("", "numpy albumentations cv2"),
@@ -324,43 +347,57 @@ HOUSE = {
         "detector/training/typed_source.py",
         "numpy torch lightning hydra omegaconf safetensors",
     ),
+    # reads with any network
+    "detector/training/torch_reader.py": Room(
+        "detector/images.py detector/records.py detector/training/data.py detector/training/task.py", "numpy torch"
+    ),
     # a whole run: train, export, measure what was exported
     "detector/training/run.py": Room(
         "detector/charset.py detector/reader.py detector/reading.py detector/evaluation/metrics.py "
-        "detector/evaluation/benchmark.py detector/training/calibration.py detector/training/data.py "
-        "detector/training/task.py detector/training/export.py",
+        "detector/evaluation/benchmark.py detector/files.py detector/models/center.py detector/training/calibration.py "
+        "detector/training/data.py detector/training/task.py detector/training/export.py "
+        "detector/training/torch_reader.py",
         "torch lightning hydra omegaconf",
     ),
+    # measures finished runs
+    "detector/training/measure.py": Room(
+        "detector/images.py detector/records.py detector/evaluation/metrics.py detector/evaluation/benchmark.py "
+        "detector/evaluation/report.py detector/evaluation/comparison.py detector/models/*.py "
+        "detector/training/data.py "
+        "detector/training/run.py detector/training/torch_reader.py",
+        "numpy torch hydra omegaconf",
+    ),
+    # tries options
+    "detector/training/search.py": Room("detector/training/run.py", "omegaconf optuna"),
     # --- thin mains: composition roots
     "train.py": Room("detector/evaluation/benchmark.py detector/training/run.py", "hydra omegaconf"),
     "evaluate.py": Room(
-        "detector/label_table.py datagen/sample.py datagen/dataset_writer.py detector/charset.py detector/reader.py "
-        "detector/evaluation/benchmark.py detector/evaluation/report.py detector/evaluation/audit.py "
-        "detector/evaluation/audit_knobs.py detector/evaluation/audit_learning.py "
-        "detector/evaluation/audit_report.py",
-        "numpy hydra omegaconf",
+        "detector/reader.py detector/evaluation/benchmark.py detector/evaluation/report.py "
+        "detector/evaluation/comparison.py detector/evaluation/audit.py detector/evaluation/audit_learning.py "
+        "detector/evaluation/audit_run.py detector/evaluation/options.py detector/training/measure.py",
+        "hydra omegaconf",
     ),
     # puts the browser demo together
     "web/assemble.py": Room("detector/reader.py", "onnxruntime"),
     # draws the pictures of the documentation
     "docs/*.py": Room(
         "datagen/__main__.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/sample.py detector/charset.py "
-        "detector/evaluation/plots.py detector/evaluation/benchmark.py detector/models/*.py detector/reader.py "
+        "detector/evaluation/plots.py detector/evaluation/benchmark.py detector/models/center.py detector/reader.py "
         "detector/training/augment.py detector/training/data.py detector/training/targets.py infer.py",
         "numpy PIL torch hydra omegaconf",
     ),
     "benchmarks/universal_gpu.py": Room(
         "datagen/text.py datagen/universal/style.py datagen/universal/sampler.py datagen/universal/gpu_pack.py "
-        "datagen/universal/gpu.py detector/models/*.py detector/training/device.py "
+        "datagen/universal/gpu.py detector/models/center.py detector/training/device.py "
         "detector/training/muon.py detector/training/targets.py",
         "numpy torch",
     ),
     # trains variants of the networks
     "benchmarks/ablations.py": Room(
-        "datagen/sample.py detector/charset.py detector/evaluation/metrics.py detector/images.py detector/models/*.py "
-        "detector/reader.py detector/reading.py detector/records.py detector/training/data.py "
-        "detector/training/export.py detector/training/losses.py detector/training/targets.py "
-        "detector/training/task.py",
+        "datagen/sample.py detector/charset.py detector/evaluation/metrics.py detector/images.py "
+        "detector/models/center.py detector/reader.py detector/reading.py detector/records.py "
+        "detector/training/data.py detector/training/export.py detector/training/losses.py "
+        "detector/training/targets.py detector/training/task.py",
         "numpy torch lightning hydra omegaconf",
     ),
     # teaches as the audit does
@@ -369,13 +406,20 @@ HOUSE = {
         "detector/label_table.py detector/reader.py detector/evaluation/benchmark.py "
         "detector/evaluation/audit_learning.py"
     ),
+    # trains the networks and the baselines
+    "benchmarks/comparison.py": Room(
+        "datagen/dataset_writer.py detector/evaluation/benchmark.py detector/evaluation/comparison.py "
+        "detector/evaluation/report.py detector/images.py detector/records.py detector/training/data.py "
+        "detector/training/measure.py detector/training/run.py train.py",
+        "numpy PIL ddddocr hydra omegaconf",
+    ),
     # starts the mains; compares with the same peer as the other
     "benchmarks/large_jobs.py": Room("detector/charset.py", "captcha reading"),
     # reads in all ways there are
     "benchmarks/parity.py": Room(
         "datagen/sample.py datagen/text.py datagen/blank.py datagen/imagecaptcha.py datagen/kcaptcha.py "
         "datagen/mixture.py datagen/universal/cpu.py datagen/universal/sampler.py detector/charset.py "
-        "detector/images.py detector/models/*.py detector/reader.py detector/reading.py detector/records.py "
+        "detector/images.py detector/models/center.py detector/reader.py detector/reading.py detector/records.py "
         "detector/training/export.py",
         "numpy PIL torch hydra pyarrow",
     ),
@@ -504,7 +548,10 @@ def test_the_light_half_needs_the_light_packages_only() -> None:
         (
             "datagen",
             "detector/*",
-            [f"detector/training/{name}.py" for name in ("adapt", "data", "device", "lookalikes", "typed_source")],
+            [
+                "detector/evaluation/options.py",
+                *(f"detector/training/{name}.py" for name in ("adapt", "data", "device", "lookalikes", "typed_source")),
+            ],
         ),
         ("albumentations", "*", ["detector/training/augment.py"]),
         ("captcha", "d*", ["datagen/imagecaptcha.py"]),  # the benchmark compares with it

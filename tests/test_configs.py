@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -30,14 +31,14 @@ def compose_training(*overrides: str) -> DictConfig:
 
 def test_every_group_has_options() -> None:
     groups = {path.name for path in CONF.iterdir() if path.is_dir()}
-    assert groups == {"charset", "data", "experiment", "family", "knobs", "model", "trainer"}
+    assert groups == {
+        "charset", "data", "experiment", "family", "knobs", "model", "optimizer", "scale", "sweep", "trainer",
+    }  # fmt: skip
     assert all(options(group) for group in groups)
 
 
 @pytest.mark.parametrize("family", options("family"))
 def test_families_draw(family: str) -> None:
-    import numpy as np
-
     source = instantiate(compose_training(f"family={family}").family)
     assert isinstance(source.sample(np.random.default_rng(0)), CaptchaSample)
 
@@ -78,6 +79,51 @@ def test_experiments_compose_and_resolve(experiment: str) -> None:
     assert len(data.charset) == 62
     data.train_chunks()
     build_task(config, data)
+
+
+@pytest.mark.parametrize("task", [name for name in options("experiment/comparison") if name != "protocol"])
+def test_the_tasks_of_the_comparison_build_a_baseline(task: str) -> None:
+    config = compose_training(f"experiment=comparison/{task}", "model=multi_head")
+    data = instantiate(config.data)
+    model = build_task(config, data).model
+    longest = {"mixed62": 8, "universal": 14, "lengths": 6, "kcaptcha2": 2, "kcaptcha4to7": 7}.get(task, 4)
+    assert model.max_length == longest
+    assert data.heights == (64,)
+    assert data.stretch == (1.0, 1.0)
+    for family in config.tests.values():
+        assert isinstance(instantiate(family).sample(np.random.default_rng(0)), CaptchaSample)
+
+
+@pytest.mark.parametrize("model", options("model"))
+def test_networks_have_their_optimiser(model: str) -> None:
+    config = compose_training(f"model={model}", "data.val_count=1")
+    data = instantiate(config.data)
+    task = build_task(config, data)
+    optimizer = task.make_optimizer(task.model.parameters(), lr=config.task.learning_rate, weight_decay=0.0)
+    large = model.startswith(("multi_head", "faster_rcnn"))
+    assert type(optimizer).__name__ == ("AdamW" if large else "Muon")
+    assert config.label == model
+
+
+def test_optimisers_can_be_chosen() -> None:
+    config = compose_training("optimizer=adamw", "task.learning_rate=0.003")
+    assert (config.task.optimizer._target_, config.task.learning_rate) == ("detector.training.task.adamw", 0.003)
+
+
+@pytest.mark.parametrize("scale", options("scale"))
+def test_the_plan_of_the_comparison_composes(scale: str) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        plan = compose("comparison", [f"scale={scale}"]).scale
+    for part in plan.trainings:
+        assert part.images % plan.epoch_images == 0
+        assert set(part.networks) <= set(plan.networks)
+        assert part.task in options("experiment/comparison")
+    for network in plan.networks.values():
+        assert network.get("search_images", plan.search.images) % plan.epoch_images == 0
+        config = compose_training("experiment=comparison/digits4", *plan.options, *network.options)
+        assert config.trainer_data.batch_size * config.trainer_data.epoch_batches == plan.epoch_images
+        for part in (config.data, config.task, config.model, config.trainer):
+            OmegaConf.to_container(part, resolve=True)
 
 
 @pytest.mark.parametrize("trainer", options("trainer"))

@@ -20,7 +20,7 @@ SMALL = [
     "threads=1", "model.width=16", "trainer_data.batch_size=8", "trainer_data.epoch_batches=8",
     "trainer_data.val_count=16", "trainer_data.workers=0", "trainer.max_epochs=3", "test_count=20",
 ]  # fmt: skip
-TIMEOUT = 240
+TIMEOUT = 600  # seconds; far more than it takes where nothing else runs
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
@@ -75,6 +76,65 @@ def risk_coverage_curve(outcomes: Sequence[Outcome]) -> bytes:
     axes.plot(curve[:, 1], curve[:, 2])
     axes.set(xlim=(0, 1), ylim=(0, None))
     return _png(figure)
+
+
+def lines(curves: Mapping[str, Mapping[int, float]], xlabel: str, ylabel: str) -> bytes:
+    """Curves with names, each a value for some whole numbers."""
+    figure, axes = _figure(xlabel, ylabel)
+    for name, points_of in curves.items():
+        axes.plot(list(points_of), list(points_of.values()), "o-", markersize=4, label=name)
+    axes.set_ylim(0, 102)
+    axes.legend(fontsize="small")
+    return _png(figure)
+
+
+def points(places: Mapping[str, tuple[float, float]], xlabel: str, ylabel: str) -> bytes:
+    """Points with names; the horizontal axis is logarithmic."""
+    figure, axes = _figure(xlabel, ylabel)
+    for name, (x, y) in places.items():
+        axes.plot([x], [y], "o")
+        axes.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize="small")
+    axes.set_xscale("log")
+    axes.margins(x=0.2)
+    return _png(figure)
+
+
+def grouped_confusions(confusions: Mapping[str, Mapping[tuple[str, str], int]]) -> bytes:
+    """The most frequent confusions of all, and how often each reader makes them."""
+    figure, axes = _figure("True → read", "Times")
+    totals: dict[tuple[str, str], int] = {}
+    for counts in confusions.values():
+        for pair, count in counts.items():
+            totals[pair] = totals.get(pair, 0) + count
+    pairs = sorted(totals, key=lambda pair: -totals[pair])[: CONFUSIONS_SHOWN // 2]
+    width = 0.8 / max(len(confusions), 1)
+    for number, (name, counts) in enumerate(confusions.items()):
+        places = [place + (number - (len(confusions) - 1) / 2) * width for place in range(len(pairs))]
+        axes.bar(places, [counts.get(pair, 0) for pair in pairs], width, label=name)
+    axes.set_xticks(range(len(pairs)), [confusion_name(*pair).replace("$", r"\$") for pair in pairs], rotation=30)
+    axes.legend(fontsize="small")
+    return _png(figure)
+
+
+def readings_side_by_side(
+    images: Sequence[npt.NDArray[np.uint8]], texts: Sequence[str], readings: Mapping[str, Sequence[str]]
+) -> bytes:
+    """Images, each with its true string and below it what each reader read, wrong answers in red."""
+    columns = min(4, len(images))
+    height = _PICTURE_WH[1] + 24 + 18 * len(readings)
+    sheet = Image.new("RGB", (_TILE_WH[0] * columns, height * -(-len(images) // columns)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, (image, text) in enumerate(zip(images, texts, strict=True)):
+        x, y = _TILE_WH[0] * (index % columns) + 4, height * (index // columns) + 4
+        picture = Image.fromarray(image)
+        picture.thumbnail(_PICTURE_WH)
+        sheet.paste(picture, (x, y))
+        draw.text((x, y + _PICTURE_WH[1]), text, _INK, _font(14))
+        for number, (name, answers) in enumerate(readings.items()):
+            colour = _GREEN if answers[index] == text else _RED
+            line = f"{answers[index] or 'nothing'}  {name}"
+            draw.text((x, y + _PICTURE_WH[1] + 18 * (number + 1)), line[:32], colour, _font(12))
+    return _encoded(sheet)
 
 
 def contact_sheet(mistakes: Sequence[Mistake]) -> bytes:

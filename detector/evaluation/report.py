@@ -81,19 +81,19 @@ class Report:
         parts = [
             "# Evaluation",
             f"- Command: `{self.command}`\n- Machine: {self.machine}\n- Images: {total.count}",
-            _markdown_table(HEADINGS, _rows(self.evaluations)),
+            markdown_table(HEADINGS, _rows(self.evaluations)),
             _legend(),
         ]
         if self.without_charset:
-            parts += ["## Without telling the charset", _markdown_table(HEADINGS, _rows(self.without_charset))]
-        parts += ["## By length", _markdown_table(("length", *HEADINGS[1:2], *HEADINGS[3:9]), _length_rows(total))]
+            parts += ["## Without telling the charset", markdown_table(HEADINGS, _rows(self.without_charset))]
+        parts += ["## By length", markdown_table(("length", *HEADINGS[1:2], *HEADINGS[3:9]), _length_rows(total))]
         parts += ["![Exact match by length](accuracy_by_length.png)", "## Confusions"]
         shown = list(total.confusions.items())[: plots.CONFUSIONS_SHOWN]
         if shown:
             rows = [[f"`{plots.confusion_name(*pair)}`", str(count)] for pair, count in shown]
-            parts += [_markdown_table(("true → read", "times"), rows)]
+            parts += [markdown_table(("true → read", "times"), rows)]
         parts += ["![Confusions](confusions.png)", "## Confidence", _confidence_text()]
-        parts += [_markdown_table(("set", "ECE", *map(_accepting, ACCEPTED_RIGHT)), _confidence_rows(self.evaluations))]
+        parts += [markdown_table(("set", "ECE", *map(_accepting, ACCEPTED_RIGHT)), _confidence_rows(self.evaluations))]
         parts += ["![Confidence, right and wrong](confidence.png)", "![Reliability](reliability.png)"]
         parts += ["![Risk and coverage](risk_coverage.png)"]
         parts += ["## Worst errors", *self._worst_errors(), *self._remarks()]
@@ -261,7 +261,8 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are numbers."""
     lines = [headings, ["---"] + ["---:"] * (len(headings) - 1), *([_cell(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -85,14 +85,24 @@ class OnlineSource:
     Attributes:
         family: what to draw.
         seed: changes every sample.
+        count: how many different samples there are, which then come again; None for no end of them.
+        augmentation: changes every image anew on every pass; None leaves them alone.
     """
 
     family: Family
     seed: int
+    count: int | None = None
+    augmentation: Augmentation | None = None
 
     def __call__(self, index: int) -> CaptchaSample:
         """Draws sample `index`."""
-        return sample_at(self.family, self.seed, index)
+        sample = sample_at(self.family, self.seed, index if self.count is None else index % self.count)
+        return sample if self.augmentation is None else _augmented(sample, self.augmentation, (self.seed, 1, index))
+
+
+def _augmented(sample: CaptchaSample, augmentation: Augmentation, seed: tuple[int, ...]) -> CaptchaSample:
+    image, moved = augmentation(sample.image, sample.boxes, np.random.default_rng(seed))
+    return CaptchaSample(image, sample.text, moved)
 
 
 @lru_cache(maxsize=4)  # every image of a pass asks for the same order
@@ -133,11 +143,7 @@ class CocoSource:
             position = int(_shuffled(len(self.items), self.seed, epoch)[position])
         name, text, boxes = self.items[position]
         sample = CaptchaSample(load(self.folder / name), text, boxes)
-        if self.augmentation is None:
-            return sample
-        rng = np.random.default_rng((self.seed, 1, index))
-        image, moved = self.augmentation(sample.image, sample.boxes, rng)
-        return CaptchaSample(image, text, moved)
+        return sample if self.augmentation is None else _augmented(sample, self.augmentation, (self.seed, 1, index))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from torch import nn
 
 from detector.evaluation.benchmark import Evaluation, LabelledImage, confidences, evaluate
 from detector.evaluation.metrics import calibration_error, min_confidence_for, reliability, wilson_interval
+from detector.files import write_whole
+from detector.models.center import CenterDetector
 from detector.reader import SURE, NetworkSettings, Reader
 from detector.reading import calibrate
 from detector.training.calibration import fit_calibrations
@@ -33,6 +36,7 @@ from detector.training.export import (
     with_settings,
 )
 from detector.training.task import METRICS_KEY, CaptchaTask
+from detector.training.torch_reader import TorchReader
 
 RANGES_COUNT = 300  # validation images that int8 takes its ranges from
 TEST_SEED = 900_002  # of the images that a run is judged by in the end; no source trains or validates on it
@@ -40,8 +44,15 @@ CALIBRATION_SEED = 900_003  # of the images that confidences are fitted to
 ACCEPTED_RIGHT = 0.99  # share of right strings that the card gives a confidence for
 
 
+class RunError(ValueError):
+    """A run cannot start or go on; the message says what to do."""
+
+
 def run(config: DictConfig, run_dir: Path) -> float:
     """Runs a configuration, or goes on with one: does what its `procedure` says.
+
+    A run that its folder holds already is not done again, but continued where it stopped; so a sweep that was killed
+    goes on when it is started again for the same folder.
 
     Args:
         config: as `conf/train.yaml` composes it.
@@ -52,9 +63,19 @@ def run(config: DictConfig, run_dir: Path) -> float:
 
     Raises:
         FileNotFoundError: if there is nothing to resume.
+        RunError: if the folder holds a run of another configuration.
     """
     resume = config.resume is not None
-    config = _load_config(run_dir) if resume else _save_config(config, run_dir)
+    if resume:
+        config = load_config(run_dir)
+    elif (run_dir / "config.yaml").exists():
+        _check_same(config, run_dir)
+        done = finished(run_dir)
+        if done is not None:
+            print(f"{run_dir} is finished: exact match {done:.2%}")
+            return done
+    else:
+        _save_config(config, run_dir)
     _quieten()
     L.seed_everything(config.seed, workers=True, verbose=False)
     if config.threads is not None:
@@ -83,13 +104,40 @@ def train_and_export(config: DictConfig, run_dir: Path, resume: bool) -> float:
     if resume and not checkpoint.exists():
         raise FileNotFoundError(f"{checkpoint} is missing: the run ended before its first epoch; start it anew")
     trainer: L.Trainer = instantiate(config.trainer)
-    interrupted = _fit(trainer, task, data, checkpoint if resume else None)
+    interrupted = _fit(trainer, task, data, checkpoint if checkpoint.exists() else None)
     if not trainer.is_global_zero:
         return 0.0
     if not checkpoint.exists():
         print(f"Interrupted before the end of the first epoch: {run_dir} holds no checkpoint.")
         return 0.0
     return _finish(config, run_dir, checkpoint, task, data, interrupted)
+
+
+def finished(run_dir: Path) -> float | None:
+    """The exact match of a run that has come to its end; None for any other."""
+    card = run_dir / "card.json"
+    if not card.exists():
+        return None
+    facts = json.loads(card.read_text(encoding="utf-8"))
+    if "accuracy" not in facts or facts.get("epochs") != load_config(run_dir).trainer.max_epochs:
+        return None
+    return float(facts["accuracy"]["exact_match"])
+
+
+def _check_same(config: DictConfig, run_dir: Path) -> None:
+    """Refuses to go on with a run of other options, which would end as a mixture of both."""
+    mine, there = (
+        OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(c, resolve=True)))
+        for c in (config, load_config(run_dir))
+    )
+    assert isinstance(mine, dict)
+    assert isinstance(there, dict)
+    different = sorted(str(key) for key in mine.keys() | there.keys() if mine.get(key) != there.get(key))
+    if different:
+        raise RunError(
+            f"{run_dir} holds a run with another {', '.join(different)}: give another folder (hydra.run.dir=, for "
+            "sweeps hydra.sweep.dir=), or remove this one"
+        )
 
 
 def _quieten() -> None:
@@ -114,35 +162,43 @@ def _fit(trainer: L.Trainer, task: CaptchaTask, data: CaptchaData, checkpoint: P
 def _finish(
     config: DictConfig, run_dir: Path, checkpoint: Path, task: CaptchaTask, data: CaptchaData, interrupted: bool
 ) -> float:
-    """Exports the last checkpoint, whose weights are the averaged ones, and reads fresh images with it."""
+    """Saves the last checkpoint's weights, which are the averaged ones, and reads fresh images with them."""
     state = torch.load(checkpoint, map_location="cpu", weights_only=False)
     task.load_state_dict(state["state_dict"])
-    settings = reader_settings(task.charset, data.network, task.reading, data.heights)
+    task.cpu().eval()
     save_parameters(run_dir / "model.safetensors", task.model, task.charset)
+    facts = _card(config, task, state)
+    test = last_images(data, TEST_SEED, config.test_count)
+    if isinstance(task.model, CenterDetector):
+        exact_match = _export(run_dir, task, data, facts, test)
+    else:
+        evaluation = evaluate("test", TorchReader(task, data.network), test, charset=task.charset.characters)
+        save_card(run_dir, facts | {"accuracy": _accuracy(evaluation)})
+        exact_match = _announce(evaluation, run_dir / "model.safetensors", data)
+    if interrupted:
+        print(f"Interrupted: `python train.py resume={run_dir}` goes on after epoch {state['epoch'] + 1}.")
+    return exact_match
+
+
+def _export(
+    run_dir: Path, task: CaptchaTask, data: CaptchaData, facts: dict[str, Any], test: list[LabelledImage]
+) -> float:
+    """Writes a weights folder, and one of 8 bits; reads with both, and gives the exact match of the former."""
+    settings = reader_settings(task.charset, data.network, task.reading, data.heights)
     proto = to_onnx(task.model, settings)
     ranges = (data.val_source(index).image for index in range(RANGES_COUNT))
-    test = _last_images(data, TEST_SEED, config.test_count)
-    calibration = _last_images(data, CALIBRATION_SEED, config.test_count)
-    facts = _card(config, task, state)
-    seen = "unseen" if isinstance(data.val_source, OnlineSource) else "validation"
+    calibration = last_images(data, CALIBRATION_SEED, len(test))
     exact_match = 0.0
     for folder, exported in ((run_dir / "int8", to_int8(proto, ranges, settings)), (run_dir, proto)):
         save_weights(folder, exported, facts)
         calibrated, known = _calibrate(folder, settings, calibration)
         save_weights(folder, with_settings(exported, calibrated), facts)
         evaluation = evaluate("test", Reader(folder, threads=1), test, charset=task.charset.characters)
-        strings, facts_of_test = evaluation.strings, {"accuracy": _accuracy(evaluation)}
-        if seen == "unseen":  # on the images that it was fitted to it would flatter
+        facts_of_test = {"accuracy": _accuracy(evaluation)}
+        if isinstance(data.val_source, OnlineSource):  # on the images that it was fitted to it would flatter
             facts_of_test["confidence"] = _confidence(known, evaluation)
         save_card(folder, facts | facts_of_test)
-        low, high = strings.intervals["exact_match"]
-        print(
-            f"exact match {strings.exact_match:.2%} (95 % interval {low:.2%} to {high:.2%}) "
-            f"of {folder}/model.onnx on {len(test)} {seen} images"
-        )
-        exact_match = strings.exact_match
-    if interrupted:
-        print(f"Interrupted: `python train.py resume={run_dir}` goes on after epoch {state['epoch'] + 1}.")
+        exact_match = _announce(evaluation, folder / "model.onnx", data)
     print(f"Read an image with: python infer.py IMAGE --weights {run_dir}")
     return exact_match
 
@@ -170,6 +226,18 @@ def _calibrate(
         for outcome, once in zip(known.outcomes, at_once, strict=True)
     ]
     return replace(settings, calibration=fits[0], agreed_calibration=fits[1]), (fitted, right)
+
+
+def _announce(evaluation: Evaluation, weights: Path, data: CaptchaData) -> float:
+    """Prints the exact match, and gives it."""
+    strings = evaluation.strings
+    low, high = strings.intervals["exact_match"]
+    seen = "unseen" if isinstance(data.val_source, OnlineSource) else "validation"
+    print(
+        f"exact match {strings.exact_match:.2%} (95 % interval {low:.2%} to {high:.2%}) "
+        f"of {weights} on {strings.count} {seen} images"
+    )
+    return strings.exact_match
 
 
 def _accuracy(evaluation: Evaluation) -> dict[str, Any]:
@@ -211,7 +279,7 @@ def _confidence(known: tuple[list[float], list[bool]], test: Evaluation) -> dict
     return facts
 
 
-def _last_images(data: CaptchaData, seed: int, count: int) -> list[LabelledImage]:
+def last_images(data: CaptchaData, seed: int, count: int) -> list[LabelledImage]:
     """Images of validation's kind that nobody has seen; a data set on disk has no others than validation's own."""
     source = data.val_source
     if isinstance(source, OnlineSource):
@@ -228,6 +296,7 @@ def _card(config: DictConfig, task: CaptchaTask, state: Mapping[str, Any]) -> di
         "name": config.name,
         "charset": task.charset.characters,
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+        "epochs": state["epoch"] + 1,
         "images_seen": state["callbacks"]["EpochReport"]["images_seen"],
         "validation": {name: round(float(value), 5) for name, value in state[METRICS_KEY].items()},
         "recipe": OmegaConf.to_container(config, resolve=False),
@@ -245,17 +314,36 @@ def build_task(config: DictConfig, data: CaptchaData) -> CaptchaTask:
     return task
 
 
-def _save_config(config: DictConfig, run_dir: Path) -> DictConfig:
+def _save_config(config: DictConfig, run_dir: Path) -> None:
     """Writes the composed configuration, every choice resolved, into the run's folder."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
-    return config
+    write_whole(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
 
 
-def _load_config(run_dir: Path) -> DictConfig:
+def load_config(run_dir: Path) -> DictConfig:
+    """Reads the configuration of a run.
+
+    Raises:
+        FileNotFoundError: if the folder holds none.
+    """
     path = run_dir / "config.yaml"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: {run_dir} is no run's folder")
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
     return config
+
+
+def open_run(run_dir: Path) -> tuple[DictConfig, CaptchaData, CaptchaTask]:
+    """Opens a run that has written its weights: its configuration, its data and its trained task.
+
+    Raises:
+        FileNotFoundError: if the folder holds no such run.
+        ValueError: if the weights do not fit the run's configuration.
+    """
+    config = load_config(run_dir)
+    config.init = None
+    data: CaptchaData = instantiate(config.data)
+    task = build_task(config, data)
+    load_parameters(task.model, run_dir / "model.safetensors", data.charset)
+    return config, data, task

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import lightning as L
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from detector.charset import Charset
 from detector.evaluation.metrics import StringMatch
 from detector.reading import ReadingOptions, read
-from detector.records import Detections
+from detector.records import Detections, Reading
 from detector.training.data import Batch
 from detector.training.muon import Muon
 from detector.training.targets import Targets
@@ -26,15 +27,47 @@ METRICS_KEY = "validation_metrics"  # of a checkpoint
 
 
 class Network(Protocol):
-    """What the task asks of every network with boxes."""
+    """What the task asks of every network; it is a `Detector` or a `Recogniser`, too."""
 
     def losses(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
         """The weighted parts of the loss."""
         ...
 
+
+@runtime_checkable
+class Detector(Protocol):
+    """A network with boxes."""
+
     def detect(self, images: Tensor) -> list[Detections]:
         """The characters of each image."""
         ...
+
+
+@runtime_checkable
+class Recogniser(Protocol):
+    """A network that gives strings of its own accord."""
+
+    def read(self, images: Tensor, charset: Charset) -> list[Reading]:
+        """The string of each image."""
+        ...
+
+
+class Optimizer(Protocol):
+    """Makes an optimiser."""
+
+    def __call__(self, parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+        """Makes one for the parameters of a network."""
+        ...
+
+
+def adamw(parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW (arXiv:1711.05101), which lets vectors, biases and scales, be: see `Optimizer`."""
+    found = list(parameters)
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for parameter in found if parameter.ndim > 1]},
+        {"params": [parameter for parameter in found if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
 
 
 class CaptchaTask(L.LightningModule):
@@ -47,6 +80,7 @@ class CaptchaTask(L.LightningModule):
         learning_rate: peak of the schedule.
         weight_decay: of matrices and convolutions.
         warmup_steps: linear rise of the learning rate; a cosine to zero follows (arXiv:1608.03983).
+        optimizer: makes what moves the weights.
     """
 
     def __init__(
@@ -57,9 +91,11 @@ class CaptchaTask(L.LightningModule):
         learning_rate: float,
         weight_decay: float,
         warmup_steps: int,
+        optimizer: Optimizer = Muon,
     ) -> None:
         super().__init__()
-        self.model: Any = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster; as images are
+        self.make_optimizer = optimizer
+        self.model: Any = model.to(memory_format=torch.channels_last)  # faster; as images are
         self.charset = charset
         self.reading = reading
         self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
@@ -85,8 +121,14 @@ class CaptchaTask(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Logs the loss and reads the strings."""
         self.step(batch, "val")
-        readings = [read(detections, self.charset, self.reading) for detections in self.model.detect(batch.images)]
-        self.match.update([reading.text for reading in readings], batch.texts)
+        self.match.update([reading.text for reading in self.read(batch.images)], batch.texts)
+
+    def read(self, images: Tensor) -> list[Reading]:
+        """Reads a batch: uint8 [N, 3, H, W]; boxes in its pixels."""
+        if isinstance(self.model, Detector):
+            return [read(detections, self.charset, self.reading) for detections in self.model.detect(images)]
+        readings: list[Reading] = self.model.read(images, self.charset)
+        return readings
 
     def on_validation_epoch_end(self) -> None:
         """Logs the rates of right strings."""
@@ -99,13 +141,9 @@ class CaptchaTask(L.LightningModule):
         metrics = self.trainer.callback_metrics
         checkpoint[METRICS_KEY] = {name: float(value) for name, value in metrics.items() if name.startswith("val/")}
 
-    def optimizer(self) -> torch.optim.Optimizer:
-        """What moves the weights."""
-        return Muon(self.model.parameters(), self.learning_rate, self.weight_decay)
-
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, with warm-up and cosine, per step."""
-        optimizer = self.optimizer()
+        optimizer = self.make_optimizer(self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         total = int(self.trainer.estimated_stepping_batches)
 
         def factor(step: int) -> float:

@@ -16,18 +16,14 @@ from hydra.core.global_hydra import GlobalHydra
 
 from detector.evaluation.audit import Rate
 from detector.evaluation.audit_knobs import Knob, KnobCurve, KnobStep, vary
+from detector.evaluation.audit_run import read_knobs, redrawn, varied
 from detector.evaluation.benchmark import LabelledImage
+from detector.evaluation.options import GeneratorSplit, open_reader, told_charset
 
 ROOT = Path(__file__).parents[2]
 FAMILIES = {"kcaptcha": "kcaptcha_original", "imagecaptcha": "imagecaptcha", "universal": "universal_mild"}
 TABLES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "conf" / "knobs").glob("*.yaml"))}
 KNOBS = [(table, name) for table, knobs in TABLES.items() for name in knobs]
-
-
-@pytest.fixture(scope="module")
-def main():
-    """The names of evaluate.py."""
-    return runpy.run_path(str(ROOT / "evaluate.py"))
 
 
 def composed(*overrides):
@@ -41,22 +37,22 @@ def test_every_table_has_a_family_to_be_tried_on():
 
 
 @pytest.fixture(scope="module")
-def knobs(main):
+def knobs():
     """The settings of every table, by its name and theirs, with the options that they change."""
     found = {}
     for table, family in FAMILIES.items():
         config = composed(f"family={family}", f"knobs={table}")
-        found |= {(table, knob.title): (config, knob) for knob in main["read_knobs"](config)}
+        found |= {(table, knob.title): (config, knob) for knob in read_knobs(config)}
     return found
 
 
 @pytest.mark.parametrize(("table", "name"), KNOBS)
-def test_every_value_of_a_setting_draws_other_pictures(main, knobs, table, name):
+def test_every_value_of_a_setting_draws_other_pictures(knobs, table, name):
     config, knob = knobs[table, TABLES[table][name]["title"]]
     pictures = set()
     for value in knob.values.values():
-        family = hydra.utils.instantiate(main["varied"](config, dict.fromkeys(knob.set, value)).family)
-        samples = [main["GeneratorSplit"](family, 3, 7).at(number) for number in range(3)]
+        family = hydra.utils.instantiate(varied(config, dict.fromkeys(knob.set, value)).family)
+        samples = [GeneratorSplit(family, 3, 7).at(number) for number in range(3)]
         pictures.add(b"".join(sample.source.tobytes() for sample in samples))
     assert len(pictures) == len(knob.values)
 
@@ -70,10 +66,10 @@ def test_every_value_of_a_setting_draws_other_pictures(main, knobs, table, name)
         (["length=4"], {"family.text.min_length": 2, "family.text.max_length": 2}, None, (2, 2)),
     ],
 )
-def test_the_reader_knows_as_much_of_what_is_varied_as_of_the_captcha(main, given, settings, charset, lengths):
+def test_the_reader_knows_as_much_of_what_is_varied_as_of_the_captcha(given, settings, charset, lengths):
     config = composed("family=imagecaptcha_digits4", *given)
-    reader = main["open_reader"](config, main["told_charset"](config))
-    _, told = main["redrawn"](config, settings, reader)
+    reader = open_reader(config, told_charset(config))
+    _, told = redrawn(config, settings, reader)
     assert told.options.allowed == charset
     assert (told.options.min_length, told.options.max_length) == lengths
 

@@ -10,7 +10,7 @@ import pytest
 from fake_reader import FakeReader, write_folder
 from hydra.core.global_hydra import GlobalHydra
 
-import detector.reader
+import detector.evaluation.options
 
 SCRIPT = Path(__file__).parents[2] / "evaluate.py"
 
@@ -38,7 +38,7 @@ def asked(monkeypatch):
         calls.append((weights, charset, length, threads, looks))
         return FakeReader(defaultdict(lambda: "zz", {10: "ab", 20: "cX"}), charset)
 
-    monkeypatch.setattr(detector.reader, "Reader", reader)
+    monkeypatch.setattr(detector.evaluation.options, "Reader", reader)
     return calls
 
 
@@ -114,7 +114,7 @@ def test_a_folder_of_families(tmp_path, run, asked, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give one of folder=FOLDER, family=NAME, families=FOLDER and audit=, not none"),
+        ([], "give one of folder=FOLDER, family=NAME, families=FOLDER, audit= and compare=FOLDER, not none"),
         (["folder=a", "families=b"], "not folder and families"),
         (["folder=a", "family=kcaptcha_generator"], "not folder and family"),
         (["folder=missing"], "missing has no labels.csv"),

@@ -1,0 +1,254 @@
+"""The head-to-head: trains every network on every task of `conf/scale/`, measures them, and writes docs/comparison.md.
+
+    python benchmarks/comparison.py only_plan=true     # the trainings, and how long they take
+    python benchmarks/comparison.py                    # scale=small, two trainings at a time
+    python benchmarks/comparison.py scale=full jobs=1  # on a GPU
+
+Each training is a `python train.py` of its own. What is finished is not done again, and what was killed goes on after
+its last whole epoch, so the command may be stopped and started at will. First a short search finds each network's
+learning rate, by validation images that no test uses. Where the `[peers]` extra is installed, ddddocr reads the test
+images too.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import hydra
+import numpy as np
+import numpy.typing as npt
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from PIL import Image
+
+from detector.evaluation.benchmark import LabelledImage, Source, evaluate
+from detector.evaluation.comparison import OWN, Comparison, RunRecord, SetRecord
+from detector.evaluation.report import machine
+from detector.images import load
+from detector.records import Character, Reading
+from detector.training.data import OnlineSource
+from detector.training.measure import image_of, measured_runs
+from detector.training.run import TEST_SEED, finished, load_config
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTES = "## What it means\n\n", "\n\n## Runs\n"  # what stands around the part of the document that is written by hand
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run of `train.py`.
+
+    Attributes:
+        folder: the run's.
+        overrides: of its configuration.
+        images: that it sees.
+        images_per_s: of one thread of the CPU that the scale was planned on.
+    """
+
+    folder: Path
+    overrides: tuple[str, ...]
+    images: int
+    images_per_s: float
+
+    @property
+    def done(self) -> bool:
+        """Whether it has come to its end."""
+        return (self.folder / "config.yaml").exists() and finished(self.folder) is not None
+
+    def run(self) -> bool:
+        """Trains; tells whether that went well. What it prints goes to `log.txt` in its folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "train.py", *self.overrides, f"hydra.run.dir='{self.folder.resolve()}'"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
+            print(f"$ {shlex.join(command)}", file=log, flush=True)
+            status = subprocess.run(
+                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            ).returncode
+        print(f"{self.folder}: {'done' if status == 0 else f'failed, see {self.folder}/log.txt'}", flush=True)
+        return status == 0
+
+
+def training(
+    config: DictConfig, task: str, network: str, images: int, rate: float, folder: str, *more: str
+) -> Training:
+    """A training of a network of the scale on one of its tasks.
+
+    Raises:
+        ValueError: if the images are no whole number of epochs.
+    """
+    scale, entry = config.scale, config.scale.networks[network]
+    if images % scale.epoch_images:
+        raise ValueError(f"{images} images of {task} are no whole number of epochs of {scale.epoch_images}")
+    overrides = (
+        f"experiment=comparison/{task}",
+        f"label={network}",
+        f"task.learning_rate={rate}",
+        f"trainer.max_epochs={images // scale.epoch_images}",
+        *scale.options,
+        *entry.options,
+        *more,
+    )
+    return Training(Path(config.runs) / folder, overrides, images, entry.images_per_s)
+
+
+def searches(config: DictConfig) -> Iterator[tuple[str, float, Training]]:
+    """The short trainings of the networks that have a choice of learning rates: network, rate, training."""
+    search = config.scale.search
+    for network, entry in config.scale.networks.items():
+        for rate in entry.rates if len(entry.rates) > 1 else []:
+            images = entry.get("search_images", search.images)
+            yield network, rate, training(config, search.task, network, images, rate, f"search/{network}-{rate:g}")
+
+
+def best_rates(config: DictConfig) -> dict[str, float]:
+    """The learning rate with the best exact match in validation; of equals, with the least loss."""
+    found: dict[str, tuple[tuple[float, float], float]] = {}
+    for network, rate, run in searches(config):
+        if run.done:
+            validation = json.loads((run.folder / "card.json").read_text(encoding="utf-8"))["validation"]
+            rank = (validation["val/exact_match"], -validation["val/loss"])
+            found[network] = max(found.get(network, (rank, rate)), (rank, rate))
+    return {network: rate for network, (_, rate) in found.items()}
+
+
+def trainings(config: DictConfig, rates: dict[str, float]) -> Iterator[Training]:
+    """The trainings that are compared."""
+    for part in config.scale.trainings:
+        for network in part.networks:
+            rate = rates.get(network, config.scale.networks[network].rates[0])
+            for seed in part.seeds:
+                name = "-".join([network, str(part.images), *part.get("tag", []), f"seed{seed}"])
+                yield training(
+                    config, part.task, network, part.images, rate, f"runs/{part.task}/{name}", f"seed={seed}",
+                    *part.get("options", []),
+                )  # fmt: skip
+
+
+def run_all(todo: Sequence[Training], jobs: int) -> bool:
+    """Runs what is not done yet, some at a time, the longest first; tells whether all went well."""
+    missing = sorted((run for run in todo if not run.done), key=hours, reverse=True)
+    print(f"{len(todo) - len(missing)} of {len(todo)} trainings are done", flush=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        return all(list(pool.map(Training.run, missing)))
+
+
+def hours(run: Training) -> float:
+    """How long a training takes on one thread of that CPU; a GPU takes a fraction of it."""
+    return run.images / run.images_per_s / 3600
+
+
+def print_plan(config: DictConfig) -> None:
+    """Prints all trainings with their hours."""
+    todo = [*(run for *_, run in searches(config)), *trainings(config, {})]
+    for run in todo:
+        print(f"{hours(run):6.2f} h  {'done' if run.done else '    '}  {run.folder}")
+    total = sum(map(hours, todo))
+    print(
+        f"{len(todo)} trainings, {total:.1f} h of one CPU thread, {total / config.jobs:.1f} h with jobs={config.jobs}"
+    )
+
+
+class DdddocrReader:
+    """ddddocr as it comes, in the place of a network of this project."""
+
+    def __init__(self) -> None:
+        import ddddocr
+
+        self.classify = ddddocr.DdddOcr(show_ad=False).classification
+
+    def read_batch(self, sources: Iterable[Source]) -> Iterator[Reading]:
+        """Reads images in order; it says nothing of places and of how sure it is."""
+        for source in sources:
+            stream = io.BytesIO()
+            Image.fromarray(load(source)).save(stream, "PNG")
+            text = str(self.classify(stream.getvalue()))
+            yield Reading(text, 0.0, tuple(Character(char, 0.0, (0.0, 0.0, 0.0, 0.0)) for char in text))
+
+
+def measure_peers(folder: Path) -> None:
+    """Lets ddddocr read what the runs of each task were tested on, where it is installed and has not yet."""
+    if not importlib.util.find_spec("ddddocr"):
+        print("ddddocr is not installed and left out: pip install -e '.[peers]'")
+        return
+    reader = DdddocrReader()
+    for task in sorted(path for path in folder.iterdir() if path.is_dir()):
+        runs = [path.parent for path in sorted(task.glob("*/config.yaml"))]
+        place = task / "ddddocr"
+        if not runs or (place / "measured.json").exists():
+            continue
+        config = load_config(runs[0])
+        families = {OWN: config.data.val.family} | dict(config.tests)
+        sets = {name: evaluate(name, reader, images_of(families[name], config.test_count)) for name in families}
+        RunRecord(
+            run=place.relative_to(folder).as_posix(), name=config.name, label="ddddocr", seed=0, images_seen=0,
+            train_images=None, learning_rate=0.0, optimizer="", parameters=0, macs=0, macs_hw=(0, 0),
+            train_images_per_s=0.0, reading_ms=1000 / sets[OWN].images_per_second, history=[], machine=machine(),
+            sets={name: SetRecord.of(evaluation) for name, evaluation in sets.items()},
+        ).save(place)  # fmt: skip
+
+
+def images_of(family: DictConfig, count: int) -> list[LabelledImage]:
+    """Test images of a family."""
+    source = OnlineSource(instantiate(family), TEST_SEED)
+    samples = [source(index) for index in range(count)]
+    return [LabelledImage(str(index), sample.image, sample.text) for index, sample in enumerate(samples)]
+
+
+def notes_of(document: Path) -> str:
+    """The part of an earlier document that was written by hand."""
+    text = document.read_text(encoding="utf-8") if document.exists() else ""
+    _, found, rest = text.partition(NOTES[0])
+    return rest.partition(NOTES[1])[0] if found else ""
+
+
+def write_document(config: DictConfig) -> None:
+    """Measures what has not been measured yet, and writes the document."""
+    folder = Path(config.runs) / "runs"
+    measure_peers(folder)
+    records = measured_runs(folder)
+
+    def image(record: RunRecord, set_name: str, index: int) -> npt.NDArray[np.uint8]:
+        return image_of(folder, record, set_name, index)
+
+    document = Path(config.document)
+    command = shlex.join(["python", "benchmarks/comparison.py", *sys.argv[1:]])
+    introduction = "\n".join(
+        [
+            config.scale.introduction.strip(),
+            "",
+            f"- Command: `{command}`",
+            f"- Runs: below `{folder}`; searches of the learning rate: below `{config.runs}/search`",
+            f"- Machine: {machine()}",
+        ]
+    )
+    title = "Detectors, classifiers and sequences compared"
+    comparison = Comparison(title, introduction, notes_of(document), records, image)
+    comparison.write(document, Path(config.pictures))
+    print(f"{document} compares {len(records)} runs")
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="comparison")
+def main(config: DictConfig) -> None:
+    """Trains what is missing, measures, and writes the document, also when a training failed."""
+    if config.only_plan:
+        print_plan(config)
+        return
+    well = run_all([run for *_, run in searches(config)], config.jobs)
+    well &= run_all(list(trainings(config, best_rates(config))), config.jobs)
+    write_document(config)
+    sys.exit(0 if well else 1)
+
+
+if __name__ == "__main__":
+    main()

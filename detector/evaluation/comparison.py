@@ -1,0 +1,496 @@
+"""Runs side by side: what was measured of each, and the tables and plots that compare them.
+
+Every figure names the run that it comes from; `comparison.json` holds all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from detector.evaluation import plots
+from detector.evaluation.benchmark import Evaluation
+from detector.evaluation.metrics import wilson_interval
+from detector.evaluation.report import markdown_table
+from detector.files import write_whole
+
+MEASURED = "measured.json"
+"""The file in a run's folder that holds its `RunRecord`."""
+
+OWN = "test"
+"""The set of a run that is drawn like its training images."""
+
+OURS = "center"
+"""The label of the network that the others are compared with."""
+
+_CONFUSIONS_KEPT = 30
+_ERRORS_SHOWN = 8
+
+Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Count:
+    """How often something was right.
+
+    Attributes:
+        right: the number of right strings.
+        count: of how many.
+    """
+
+    right: int
+    count: int
+
+    @property
+    def rate(self) -> float:
+        """The share; NaN of nothing."""
+        return self.right / self.count if self.count else math.nan
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.right + other.right, self.count + other.count)
+
+    def __str__(self) -> str:
+        """Per cent with the 95 % Wilson interval."""
+        if not self.count:
+            return ""
+        low, high = wilson_interval(self.right, self.count)
+        return f"{100 * self.rate:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+
+
+@dataclass(frozen=True)
+class SetRecord:
+    """How a run read one set of images.
+
+    Attributes:
+        exact: whole strings.
+        nocase: whole strings, ignoring case.
+        length: strings of the right number of characters.
+        cer: character errors per true character.
+        by_length: `exact` by the true length.
+        repeats: `exact` of the strings with equal neighbours.
+        no_repeats: `exact` of the others.
+        confusions: true character, character read, how often; the most frequent ones.
+        answers: true string and string read, of each image.
+    """
+
+    exact: Count
+    nocase: Count
+    length: Count
+    cer: float
+    by_length: Mapping[int, Count]
+    repeats: Count
+    no_repeats: Count
+    confusions: Sequence[tuple[str, str, int]]
+    answers: Sequence[tuple[str, str]]
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> SetRecord:
+        """Summarises an evaluation."""
+        strings, outcomes = evaluation.strings, evaluation.outcomes
+        answers = [(outcome.text, outcome.reading.text) for outcome in outcomes]
+
+        def counted(keep: Callable[[str], bool]) -> Count:
+            kept = [text == read for text, read in answers if keep(text)]
+            return Count(sum(kept), len(kept))
+
+        def rate(name: str) -> Count:
+            return Count(round(getattr(strings, name) * strings.count), strings.count)
+
+        return cls(
+            exact=rate("exact_match"),
+            nocase=rate("exact_match_nocase"),
+            length=rate("length_match"),
+            cer=strings.cer,
+            by_length={length: counted(lambda text, n=length: len(text) == n) for length in strings.by_length},  # type: ignore[misc]
+            repeats=counted(has_repeat),
+            no_repeats=counted(lambda text: not has_repeat(text)),
+            confusions=[(*pair, n) for pair, n in list(strings.confusions.items())[:_CONFUSIONS_KEPT]],
+            answers=answers,
+        )
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> SetRecord:
+        """The inverse of `dataclasses.asdict` and JSON."""
+        counts = {name: Count(**entry[name]) for name in ("exact", "nocase", "length", "repeats", "no_repeats")}
+        return cls(
+            **counts,
+            cer=entry["cer"],
+            by_length={int(length): Count(**count) for length, count in entry["by_length"].items()},
+            confusions=[(true, read, n) for true, read, n in entry["confusions"]],
+            answers=[(text, read) for text, read in entry["answers"]],
+        )
+
+
+def has_repeat(text: str) -> bool:
+    """Whether two neighbours are equal."""
+    return any(a == b for a, b in pairwise(text))
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What was measured of a run.
+
+    Attributes:
+        run: its folder, relative to the one that was compared.
+        name: of its data.
+        label: of its network.
+        seed: of everything random in it.
+        images_seen: in training, repetitions counted.
+        train_images: different images in training; None where every image was new.
+        learning_rate: the peak.
+        optimizer: what moved the weights.
+        parameters: numbers in the network.
+        macs: multiplications in reading one image of `macs_hw`; convolutions, matrix products and recurrent layers.
+        macs_hw: height and width of the network's input.
+        train_images_per_s: of training, drawing included; median of the epochs.
+        reading_ms: from the pixels of one image to its string, in PyTorch at one thread; median.
+        history: images seen and exact match in validation, after each epoch.
+        sets: by name; `OWN` is the run's own.
+        machine: that measured it.
+    """
+
+    run: str
+    name: str
+    label: str
+    seed: int
+    images_seen: int
+    train_images: int | None
+    learning_rate: float
+    optimizer: str
+    parameters: int
+    macs: int
+    macs_hw: tuple[int, int]
+    train_images_per_s: float
+    reading_ms: float
+    history: Sequence[tuple[int, float]]
+    machine: str
+    sets: Mapping[str, SetRecord] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> RunRecord:
+        """The inverse of `dataclasses.asdict` and JSON."""
+        values = {item.name: entry[item.name] for item in fields(cls)}
+        values["macs_hw"] = tuple(entry["macs_hw"])
+        values["history"] = [(seen, rate) for seen, rate in entry["history"]]
+        values["sets"] = {name: SetRecord.from_json(record) for name, record in entry["sets"].items()}
+        return cls(**values)
+
+    def save(self, folder: Path) -> None:
+        """Writes `MEASURED` into the run's folder."""
+        write_whole(folder / MEASURED, (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> RunRecord:
+        """Reads what `save` wrote."""
+        return cls.from_json(json.loads((folder / MEASURED).read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that differ in nothing but their seed.
+
+    Attributes:
+        runs: at least one.
+    """
+
+    runs: Sequence[RunRecord]
+
+    @property
+    def first(self) -> RunRecord:
+        """Stands for what they have in common."""
+        return self.runs[0]
+
+    def total(self, part: Callable[[SetRecord], Count], name: str = OWN) -> Count:
+        """Sums a count of a set over the seeds; the test images are the same, so the interval is that of one seed."""
+        counts = [part(run.sets[name]) for run in self.runs if name in run.sets]
+        if not counts:
+            return Count(0, 0)
+        pooled = sum(counts[1:], counts[0])
+        return Count(round(pooled.right / len(counts)), round(pooled.count / len(counts)))
+
+    def spread(self) -> str:
+        """Lowest and highest exact match of the seeds, where there are several."""
+        if len(self.runs) == 1:
+            return ""
+        rates = [100 * run.sets[OWN].exact.rate for run in self.runs]
+        return f"{min(rates):.1f}-{max(rates):.1f}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs and what is to be said of them.
+
+    Attributes:
+        title: the heading.
+        introduction: Markdown: the command, the scale, the protocol.
+        notes: Markdown by hand, kept at the end; may be empty.
+        records: the runs, and outside references, which have no parameters.
+        image: draws the image of a run's set and number; errors are shown where it is given.
+    """
+
+    title: str
+    introduction: str
+    notes: str
+    records: Sequence[RunRecord]
+    image: Callable[[RunRecord, str, int], Image] | None = None
+
+    def write(self, document: Path, pictures: Path) -> None:
+        """Writes the document, `comparison.json` beside it, and the plots.
+
+        Args:
+            document: a Markdown file.
+            pictures: the plots' folder, below the document's.
+        """
+        place = pictures.relative_to(document.parent).as_posix()
+        parts = [
+            f"# {self.title}",
+            self.introduction,
+            *self._results(),
+            *self._questions(),
+            *self._pictures(pictures, place),
+        ]
+        if self.notes:
+            parts += ["## What it means", self.notes]
+        parts += ["## Runs", _runs_table(self.records)]
+        write_whole(document.with_suffix(".json"), self._json().encode())
+        write_whole(document, ("\n\n".join(parts) + "\n").encode())
+
+    def _json(self) -> str:
+        """The records without the thousands of strings that were read: those stay in the runs' folders."""
+        entries = [asdict(record) for record in self.records]
+        for entry in entries:
+            for record in entry["sets"].values():
+                del record["answers"]
+        return json.dumps(entries, ensure_ascii=False, indent=1) + "\n"
+
+    def rows(self, name: str) -> list[Row]:
+        """The rows of one data set, best first; runs that saw another number of images stand in rows of their own."""
+        groups: dict[tuple[Any, ...], list[RunRecord]] = {}
+        for record in self.records:
+            if record.name == name:
+                groups.setdefault((record.label, record.images_seen, record.train_images), []).append(record)
+        rows = [Row(sorted(group, key=lambda record: record.seed)) for group in groups.values()]
+        return sorted(rows, key=lambda row: -row.total(_exact).rate)
+
+    def _names(self) -> list[str]:
+        return list(dict.fromkeys(record.name for record in self.records))
+
+    def _results(self) -> list[str]:
+        parts = ["## Results"]
+        for name in self._names():
+            rows = self.rows(name)
+            if any(row.first.train_images is not None for row in rows):
+                continue  # a question of its own
+            parts += [
+                f"### {name}",
+                markdown_table(_RESULT_HEADINGS, [_result_cells(row) for row in rows]),
+                verdict(rows),
+            ]
+        return [*parts, "## Cost", markdown_table(_COST_HEADINGS, self._cost_rows())]
+
+    def _cost_rows(self) -> list[list[str]]:
+        """One row per network, on the data set that most networks have in common."""
+        names = self._names()
+        widest = max(names, key=lambda name: len({record.label for record in self.records if record.name == name}))
+        rows = {row.first.label: row.first for row in self.rows(widest) if row.first.parameters}
+        return [
+            [
+                label,
+                f"{run.parameters / 1e6:.2f} M",
+                f"{run.macs / 1e6:.0f} M",
+                f"{run.train_images_per_s:.0f}",
+                f"{run.reading_ms:.2f}",
+                f"{run.macs_hw[0]} x {run.macs_hw[1]}",
+            ]
+            for label, run in sorted(rows.items(), key=lambda item: item[1].reading_ms)
+        ]
+
+    def _questions(self) -> list[str]:
+        return [*self._shifted(), *self._repeats(), *self._few()]
+
+    def _shifted(self) -> list[str]:
+        """Sets that are drawn unlike the training images."""
+        parts = []
+        for name in self._names():
+            others = sorted({other for record in self.records if record.name == name for other in record.sets} - {OWN})
+            others = [other for other in others if other != "repeats"]
+            if others:
+                rows = [
+                    [_row_name(row), *(str(row.total(_exact, s)) for s in (OWN, *others))] for row in self.rows(name)
+                ]
+                parts += [f"### Trained on {name}, tested on", markdown_table(("network", "the same", *others), rows)]
+        return ["## Other lengths and settings than in training", *parts] if parts else []
+
+    def _repeats(self) -> list[str]:
+        """Strings with and without equal neighbours."""
+        parts = []
+        for name in self._names():
+            rows = []
+            for row in self.rows(name):
+                if any("repeats" in run.sets for run in row.runs):
+                    with_, without = (
+                        row.total(lambda s: s.repeats, "repeats"),
+                        row.total(lambda s: s.no_repeats, "repeats"),
+                    )
+                    rows.append([_row_name(row), str(with_), str(without)])
+            if rows:
+                parts += [f"### {name}", markdown_table(("network", "with equal neighbours", "without"), rows)]
+        return ["## Adjacent repeats", *parts] if parts else []
+
+    def _few(self) -> list[str]:
+        """Exact match by the number of different training images."""
+        records = [record for record in self.records if record.train_images is not None]
+        if not records:
+            return []
+        sizes = sorted({record.train_images for record in records if record.train_images is not None})
+        rows = []
+        for label in dict.fromkeys(record.label for record in records):
+            cells = [
+                str(Row(same).total(_exact))
+                if (same := [r for r in records if r.label == label and r.train_images == size])
+                else ""
+                for size in sizes
+            ]
+            rows.append([label, *cells])
+        return ["## Few images", markdown_table(("network", *(f"{size:,}" for size in sizes)), rows)]
+
+    def _pictures(self, folder: Path, place: str) -> list[str]:
+        parts = ["## Pictures"]
+        for name in self._names():
+            rows = [row for row in self.rows(name) if row.first.parameters]
+            if not rows:
+                continue
+            pictures = {
+                "by_images": _curves(rows),
+                "by_ms": _scatter(rows, "ms"),
+                "by_parameters": _scatter(rows, "parameters"),
+            }
+            for set_name in dict.fromkeys(s for row in rows for s in row.first.sets):
+                curves = _by_length(rows, set_name)
+                if max(len(points) for points in curves.values()) > 1:
+                    key = "by_length" if set_name == OWN else f"by_length_{set_name}"
+                    pictures[key] = plots.lines(curves, "Length of the string", "Exact match, %")
+            pictures["confusions"] = plots.grouped_confusions(
+                {_row_name(row): {(a, b): n for a, b, n in row.first.sets[OWN].confusions} for row in rows[:4]}
+            )
+            errors = self._errors(name)
+            if errors is not None:
+                pictures["errors"] = errors
+            parts.append(f"### Pictures of {name}")
+            for key, picture in pictures.items():
+                write_whole(folder / f"{name}_{key}.png", picture)
+                parts.append(f"![{name}, {key.replace('_', ' ')}]({place}/{name}_{key}.png)")
+        return parts
+
+    def _errors(self, name: str) -> bytes | None:
+        """Images that at least one network read wrong, with what each read."""
+        if self.image is None:
+            return None
+        runs = [row.first for row in self.rows(name) if row.first.parameters]
+        answers = [run.sets[OWN].answers for run in runs]
+        wrong = [i for i, same in enumerate(zip(*answers, strict=False)) if any(text != read for text, read in same)]
+        some = wrong[:: max(1, len(wrong) // _ERRORS_SHOWN)][:_ERRORS_SHOWN]
+        if not some:
+            return None
+        images = [self.image(runs[0], OWN, i) for i in some]
+        readings = {run.label: [run.sets[OWN].answers[i][1] for i in some] for run in runs}
+        return plots.readings_side_by_side(images, [answers[0][i][0] for i in some], readings)
+
+
+_RESULT_HEADINGS = ("network", "exact, %", "seeds", "nocase", "length", "CER", "images seen", "learning rate", "runs")
+_COST_HEADINGS = ("network", "parameters", "MACs", "training images/s", "reading ms", "input")
+
+
+def _exact(record: SetRecord) -> Count:
+    return record.exact
+
+
+def _row_name(row: Row) -> str:
+    return row.first.label
+
+
+def _result_cells(row: Row) -> list[str]:
+    run, own = row.first, row.first.sets[OWN]
+    return [
+        run.label,
+        str(row.total(_exact)),
+        row.spread(),
+        f"{100 * row.total(lambda s: s.nocase).rate:.1f}",
+        f"{100 * row.total(lambda s: s.length).rate:.1f}",
+        f"{own.cer:.3f}",
+        f"{run.images_seen:,}" if run.parameters else "",
+        f"{run.learning_rate:g}" if run.parameters else "",
+        ", ".join(f"`{run.run}`" for run in row.runs),
+    ]
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """Says how the centre detector stands to the best other network that saw as many images, by their intervals."""
+    ours = max((row for row in rows if row.first.label == OURS), key=lambda row: row.first.images_seen, default=None)
+    others = [
+        row
+        for row in rows
+        if ours is not None and row.first.label != OURS and row.first.images_seen == ours.first.images_seen
+    ]
+    if ours is None or not others:
+        return "No other network saw as many images here."
+    best = max(others, key=lambda row: row.total(_exact).rate)
+    mine, theirs = ours.total(_exact), best.total(_exact)
+    (low, high), (other_low, other_high) = (wilson_interval(c.right, c.count) for c in (mine, theirs))
+    if low > other_high:
+        return f"**{OURS} is ahead** of the best other network, {best.first.label}."
+    if high < other_low:
+        return f"**{best.first.label} is ahead** of {OURS}."
+    return f"**Level**: the intervals of {OURS} and of the best other network, {best.first.label}, overlap."
+
+
+def _curves(rows: Sequence[Row]) -> bytes:
+    curves = {_row_name(row): {seen: 100 * rate for seen, rate in row.first.history} for row in rows}
+    return plots.lines(curves, "Images seen", "Exact match in validation, %")
+
+
+def _scatter(rows: Sequence[Row], what: str) -> bytes:
+    label = "Reading one image, ms" if what == "ms" else "Parameters, millions"
+    points = {
+        _row_name(row): (
+            row.first.reading_ms if what == "ms" else row.first.parameters / 1e6,
+            100 * row.total(_exact).rate,
+        )
+        for row in rows
+    }
+    return plots.points(points, label, "Exact match, %")
+
+
+def _by_length(rows: Sequence[Row], name: str) -> dict[str, dict[int, float]]:
+    return {
+        _row_name(row): {length: 100 * count.rate for length, count in sorted(row.first.sets[name].by_length.items())}
+        for row in rows
+        if name in row.first.sets
+    }
+
+
+def _runs_table(records: Iterable[RunRecord]) -> str:
+    rows = [
+        [
+            f"`{r.run}`",
+            r.name,
+            r.label,
+            str(r.seed),
+            f"{r.images_seen:,}",
+            f"{r.learning_rate:g}",
+            r.optimizer,
+            str(r.sets[OWN].exact),
+        ]
+        for r in records
+        if r.parameters
+    ]
+    headings = ("run", "data", "network", "seed", "images seen", "learning rate", "optimiser", "exact, %")
+    return "Each folder holds config.yaml, epochs.jsonl and measured.json.\n\n" + markdown_table(headings, rows)

@@ -1,0 +1,176 @@
+"""Measures what a run has learnt, whatever its network: accuracy on its test sets, size, work and time."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch.utils.flop_counter import FlopCounterMode
+
+from detector.evaluation.benchmark import LabelledImage, Source, evaluate
+from detector.evaluation.comparison import MEASURED, OWN, RunRecord, SetRecord
+from detector.evaluation.report import machine
+from detector.images import load, resize
+from detector.models.segmentation import SegmentationRecogniser
+from detector.records import Reading
+from detector.training.data import OnlineSource
+from detector.training.run import TEST_SEED, finished, last_images, load_config, open_run
+from detector.training.torch_reader import TorchReader
+
+TIMED = 60  # images that reading is timed on
+WARM_UP = 10
+CUT_RIGHT = "true boxes"  # the set that shows what segmentation loses by cutting
+
+
+def measured_runs(folder: Path) -> list[RunRecord]:
+    """Measures all finished runs below a folder that have not been measured yet; names the others.
+
+    Args:
+        folder: of runs or of sweeps.
+
+    Returns:
+        A record per run, those of outside references included, which have nothing but a record.
+    """
+    records = []
+    for run_dir in sorted({path.parent for name in ("config.yaml", MEASURED) for path in folder.rglob(name)}):
+        name = run_dir.relative_to(folder).as_posix()
+        if (run_dir / MEASURED).exists():
+            records.append(replace(RunRecord.load(run_dir), run=name))  # it may have been measured from elsewhere
+        elif finished(run_dir) is not None:
+            record = measure(run_dir, name)
+            record.save(run_dir)
+            records.append(record)
+        else:
+            print(f"{run_dir} is not finished and left out: `python train.py resume={run_dir}`")
+    return records
+
+
+def measure(run_dir: Path, name: str) -> RunRecord:
+    """Measures one finished run.
+
+    Args:
+        run_dir: its folder.
+        name: what the record calls it.
+    """
+    config, data, task = open_run(run_dir)
+    reader = TorchReader(task, data.network)
+    sets = {OWN: last_images(data, TEST_SEED, config.test_count)} | {
+        other: _images_of(OnlineSource(instantiate(config.tests[other]), TEST_SEED), config.test_count)
+        for other in config.tests
+    }
+    records = {
+        other: SetRecord.of(evaluate(other, reader, images, charset=task.charset.characters))
+        for other, images in sets.items()
+    }
+    if isinstance(task.model, SegmentationRecogniser):
+        records[CUT_RIGHT] = SetRecord.of(evaluate(CUT_RIGHT, TrueBoxes(reader, sets[OWN]), sets[OWN]))
+    epochs = [json.loads(line) for line in (run_dir / "epochs.jsonl").read_text(encoding="utf-8").splitlines()]
+    first = load(sets[OWN][0].source)
+    macs, size = count_macs(reader, first)
+    return RunRecord(
+        run=name,
+        name=config.name,
+        label=config.label,
+        seed=config.seed,
+        images_seen=epochs[-1]["images_seen"],
+        train_images=config.data.train.get("count"),
+        learning_rate=config.task.learning_rate,
+        optimizer=str(config.task.optimizer._target_).rpartition(".")[2].lower(),
+        parameters=sum(parameter.numel() for parameter in task.model.parameters()),
+        macs=macs,
+        macs_hw=size,
+        train_images_per_s=statistics.median(epoch["images_per_s"] for epoch in epochs),
+        reading_ms=reading_ms(reader, [load(image.source) for image in sets[OWN][: TIMED + WARM_UP]]),
+        history=[(epoch["images_seen"], epoch["val/exact_match"]) for epoch in epochs],
+        machine=machine(),
+        sets=records,
+    )
+
+
+class TrueBoxes:
+    """Lets a segmentation network recognise the true boxes: what it would read if it had cut every image right.
+
+    Args:
+        reader: has the network.
+        images: what will be read, in order, with their boxes.
+    """
+
+    def __init__(self, reader: TorchReader, images: Iterable[LabelledImage]) -> None:
+        self.reader = reader
+        self.boxes = (image.boxes for image in images)
+
+    def read_batch(self, sources: Iterable[Source], /) -> Iterator[Reading]:
+        """Reads images in order."""
+        model, charset = self.reader.task.model, self.reader.task.charset
+        for source in sources:
+            image, boxes = load(source), next(self.boxes)
+            (height, width), size = image.shape[:2], self.reader.size(image)
+            assert boxes is not None  # generators know them
+            scaled = boxes * np.array([size[1] / width, size[0] / height] * 2, np.float32)
+            pixels = torch.from_numpy(resize(image, *size)).permute(2, 0, 1).unsqueeze(0)  # [1, 3, H, W]
+            yield from model.read_boxes(pixels, [torch.from_numpy(scaled)], charset)
+
+
+def image_of(folder: Path, record: RunRecord, set_name: str, index: int) -> npt.NDArray[np.uint8]:
+    """Draws an image that a run was tested on, again."""
+    config: DictConfig = load_config(folder / record.run)
+    family = config.data.val.family if set_name == OWN else config.tests[set_name]
+    return OnlineSource(instantiate(family), TEST_SEED)(index).image
+
+
+def count_macs(reader: TorchReader, image: npt.NDArray[np.uint8]) -> tuple[int, tuple[int, int]]:
+    """Counts the multiplications with a sum in reading an image.
+
+    Returns:
+        Their number, and height and width of the network's input.
+    """
+    size = reader.size(image)
+    formulas = {torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops}  # which the counter does not know
+    with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+        list(reader.read_batch([image]))
+    return counter.get_total_flops() // 2, size
+
+
+def _recurrent_flops(
+    inputs: Sequence[int], of_inputs: Sequence[int], of_hidden: Sequence[int], *_: Any, **__: Any
+) -> int:
+    """Of one layer and direction: every step multiplies both matrices, whose shapes are given."""
+    steps = inputs[0] * inputs[1]
+    return 2 * steps * (of_inputs[0] * of_inputs[1] + of_hidden[0] * of_hidden[1])
+
+
+def reading_ms(reader: TorchReader, images: list[npt.NDArray[np.uint8]]) -> float:
+    """Median milliseconds from the pixels of one image to its string, at one thread."""
+    times = []
+    with _one_thread():
+        for image in images:
+            started = time.perf_counter()
+            list(reader.read_batch([image]))
+            times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times[WARM_UP:] or times)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _images_of(source: OnlineSource, count: int) -> list[LabelledImage]:
+    samples = (source(index) for index in range(count))
+    return [LabelledImage(str(index), sample.image, sample.text, sample.boxes) for index, sample in enumerate(samples)]

@@ -1,0 +1,100 @@
+"""The comparison as a user runs it: a plan of a few images, killed once, to the document."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_train import ROOT, finish
+
+PLAN = """
+name: tiny
+introduction: Scale tiny.
+epoch_images: 16
+options: [trainer_data.batch_size=4, trainer_data.epoch_batches=4, trainer_data.val_count=8, test_count=12]
+search: {task: digits4, images: 16}
+networks:
+  center: {options: [model=center, model.width=16], rates: [0.007], images_per_s: 100}
+  segmentation: {options: [model=segmentation, model.width=8], rates: [0.007], images_per_s: 100}
+  crnn: {options: [model=crnn, model.width=16, model.hidden=16], rates: [0.007, 0.001], images_per_s: 100}
+trainings:
+  - {task: digits4, networks: [center, crnn, segmentation], images: 32, seeds: [1]}
+"""
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [
+        sys.executable, "benchmarks/comparison.py", "scale=tiny", f"runs={folder}/runs", f"document={folder}/c.md",
+        f"pictures={folder}/pictures", "jobs=1", f"hydra.searchpath=[file://{folder}/conf]", *arguments,
+    ]  # fmt: skip
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("comparison")
+    (folder / "conf" / "scale").mkdir(parents=True)
+    (folder / "conf" / "scale" / "tiny.yaml").write_text(PLAN)
+    process = start(folder)
+    output = finish(process)
+    assert process.returncode == 0, output
+    return folder
+
+
+def test_the_plan_tells_trainings_and_hours(folder: Path) -> None:
+    output = finish(start(folder, "only_plan=true"))
+    assert "5 trainings" in output
+    assert "search/crnn-0.001" in output
+
+
+def test_every_network_is_trained_measured_and_compared(folder: Path) -> None:
+    text = (folder / "c.md").read_text()
+    assert "Scale tiny." in text
+    assert "| crnn |" in text
+    assert "`digits4/center-32-seed1`" in text
+    assert "| true boxes |" in text
+    records = json.loads((folder / "c.json").read_text())
+    assert {(record["label"], record["images_seen"]) for record in records} >= {("center", 32), ("crnn", 32)}
+    for record in records:
+        if record["parameters"]:
+            assert record["macs"] > 1e6
+            assert record["reading_ms"] > 0
+            assert record["sets"]["test"]["exact"]["count"] == 12
+            assert "answers" not in record["sets"]["test"]  # which would make the file a large one
+            assert record["learning_rate"] in (0.007, 0.001)
+    assert (folder / "pictures" / "digits4_by_images.png").exists()
+
+
+def test_what_is_done_is_not_done_again_and_notes_by_hand_stay(folder: Path) -> None:
+    document = folder / "c.md"
+    document.write_text(document.read_text().replace("## Runs\n", "## What it means\n\nBy hand.\n\n## Runs\n"))
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("measured.json")}
+    process = start(folder)
+    output = finish(process)
+    assert process.returncode == 0, output
+    assert "3 of 3 trainings are done" in output
+    assert "By hand." in document.read_text()
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("measured.json")} == before
+
+
+def test_evaluate_compares_the_runs_of_a_folder(folder: Path) -> None:
+    (folder / "runs" / "runs" / "digits4" / "unfinished").mkdir(exist_ok=True)
+    (folder / "runs" / "runs" / "digits4" / "unfinished" / "config.yaml").write_text("seed: 1\n")
+    result = subprocess.run(
+        [sys.executable, "evaluate.py", f"compare={folder}/runs", f"out={folder}/out"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "unfinished is not finished and left out" in result.stdout
+    text = (folder / "out" / "comparison.md").read_text()
+    assert "`runs/digits4/crnn-32-seed1`" in text
+    assert "`search/crnn-0.001`" in text
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "evaluate.py", f"compare={tmp_path}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert "holds no finished run" in result.stderr
