@@ -13,57 +13,24 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
 from datagen.dataset_writer import sample_at
-from datagen.imagecaptcha import ImageCaptchaRenderer
-from datagen.kcaptcha import kcaptcha
-from datagen.mixture import RenderedText
-from datagen.text import TextSampler
 from detector.evaluation.audit_learning import teach
 from detector.evaluation.benchmark import LabelledImage
 from detector.label_table import read_labels
 from detector.reader import Reader
 
 TESTED = 300  # drawn images that are read
-DIGITS = "0123456789"
-LIGHT, DARK = [[150, 255]] * 3, [[0, 90]] * 3  # ranges of red, green and blue
-
-UNUSUAL = {
-    "KCAPTCHA, light on dark, long waves": RenderedText(
-        kcaptcha(
-            "original",
-            {
-                "wave_amplitude_x": [5, 6],
-                "wave_amplitude_y": [5, 6.5],
-                "white_noise_density": 0.1,
-                "black_noise_density": 0.02,
-                "foreground_color": LIGHT,
-                "background_color": DARK,
-                "format": "gif",
-            },
-        ),
-        TextSampler(DIGITS, 4, 4),
-    ),
-    "KCAPTCHA, ripples": RenderedText(
-        kcaptcha(
-            "original",
-            {
-                "wave_amplitude_x": [2, 2.6],
-                "wave_amplitude_y": [2, 2.6],
-                "wave_frequency": [0.22, 0.3],
-                "white_noise_density": 0.05,
-                "black_noise_density": 0.02,
-            },
-        ),
-        TextSampler(DIGITS, 4, 4),
-    ),
-    "imagecaptcha, tiny": RenderedText(
-        ImageCaptchaRenderer(70, 29, font_sizes=[18, 20, 24]), TextSampler(DIGITS, 4, 4)
-    ),
-}
+ROOT = Path(__file__).resolve().parent.parent
+UNUSUAL = ("kcaptcha_night", "kcaptcha_ripples", "imagecaptcha_tiny")  # of conf/family
 
 
-def drawn(family: RenderedText, count: int) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    """Draws images to learn and to test."""
+def drawn(name: str, count: int) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    """Draws images of a family of `conf/family`, to learn and to test."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        family = instantiate(compose("datagen", [f"family={name}"]).family)
     samples = (sample_at(family, 5, index) for index in range(count + TESTED))
     labelled = [LabelledImage(str(place), sample.image, sample.text) for place, sample in enumerate(samples)]
     return labelled[:count], labelled[count:]
@@ -106,7 +73,7 @@ def main() -> None:
                 if isinstance(name, Path):
                     learn, test = listed(name, "learn.csv")[:count], listed(name, "test.csv")
                 else:
-                    learn, test = drawn(UNUSUAL[name], count)
+                    learn, test = drawn(name, count)
                 row = measure(learn, test, [f"seed={seed}", *options.set])
                 title = name.name if isinstance(name, Path) else name
                 print(f"{title:38} {count:5} {seed:4} {row}", flush=True)

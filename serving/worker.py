@@ -95,7 +95,8 @@ def interrupted_after(seconds: float) -> Iterator[None]:
         )
 
     signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    again = 0.1  # what is raised in a callback of the garbage collector is lost
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, again)
     try:
         yield
     finally:

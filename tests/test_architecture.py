@@ -402,9 +402,9 @@ HOUSE = {
     ),
     # teaches as the audit does
     "benchmarks/adapting.py": Room(
-        "datagen/dataset_writer.py datagen/imagecaptcha.py datagen/kcaptcha.py datagen/mixture.py datagen/text.py "
-        "detector/label_table.py detector/reader.py detector/evaluation/benchmark.py "
-        "detector/evaluation/audit_learning.py"
+        "datagen/dataset_writer.py detector/label_table.py detector/reader.py detector/evaluation/benchmark.py "
+        "detector/evaluation/audit_learning.py",
+        "hydra",
     ),
     # trains the networks and the baselines
     "benchmarks/comparison.py": Room(
