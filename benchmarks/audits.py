@@ -59,7 +59,9 @@ def row(document: dict[str, Any]) -> list[str]:
     price = document["cost"]["price_of_million_solves"]
 
     def titles(*effects: str) -> str:
-        return ", ".join(knob["title"].lower() for knob in document["knobs"] if knob["effect"] in effects)
+        return ", ".join(
+            knob["title"].partition(" (")[0].lower() for knob in document["knobs"] if knob["effect"] in effects
+        )
 
     return [
         document["name"],

@@ -15,6 +15,77 @@ HELD_OUT_EFFECTS = frozenset(
 )
 """Effects that training never draws, so that validation can say how well what was learnt carries over to others."""
 
+EFFECTS = frozenset(
+    {
+        "alternating rotation",
+        "arc",
+        "baseline jitter",
+        "blobs",
+        "blur",
+        "bulge",
+        "common rotation",
+        "contour",
+        "credit line",
+        "cut margin",
+        "cut top or bottom",
+        "decoys",
+        "dots",
+        "double",
+        "early grain",
+        "early speckles",
+        "edged",
+        "edges",
+        "emboss",
+        "emboss filter",
+        "extrusion",
+        "fragments",
+        "frame",
+        "glyph perspective",
+        "gray",
+        "hail",
+        "hollow",
+        "ink gradient",
+        "ink per character",
+        "invert",
+        "jpeg",
+        "late grain",
+        "late speckles",
+        "letter texture",
+        "mimics",
+        "mixed weights",
+        "nicks",
+        "off centre",
+        "off middle",
+        "opacity",
+        "palette",
+        "paper gradient",
+        "pattern",
+        "perspective",
+        "plates",
+        "ripple",
+        "rotation",
+        "shadow",
+        "sharpen",
+        "shear",
+        "slope",
+        "squeezed",
+        "strike-through",
+        "strokes behind",
+        "strokes in front",
+        "swirl",
+        "texture",
+        "uneven gaps",
+        "uneven shear",
+        "uneven sizes",
+        "uneven widths",
+        "wandering baseline",
+        "waves",
+        "weight",
+        "wobble",
+    }
+)
+"""Effects that a picture has or has not."""
+
 _HELD_OUT_BOOST = 5.0
 
 
@@ -31,13 +102,16 @@ class Dice:
         rng: where all randomness comes from.
         strength: in [0, 1]: multiplies the probability of every effect.
         held_out: False never draws an effect of `HELD_OUT_EFFECTS`, True draws them more often, None as all others.
+        boosts: multiply the probabilities of some of `EFFECTS`.
     """
 
-    def __init__(self, rng: np.random.Generator, strength: float, held_out: bool | None) -> None:
+    def __init__(
+        self, rng: np.random.Generator, strength: float, held_out: bool | None, boosts: Mapping[str, float]
+    ) -> None:
         self._next = _uniforms(rng).__next__
         self.strength = strength
         boost = 1.0 if held_out is None else _HELD_OUT_BOOST if held_out else 0.0
-        self._boosts = dict.fromkeys(HELD_OUT_EFFECTS, boost)
+        self._boosts = {**dict.fromkeys(HELD_OUT_EFFECTS, boost), **boosts}
 
     def uniform(self, low: float, high: float) -> float:
         """A number in [low, high)."""

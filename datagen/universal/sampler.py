@@ -5,15 +5,16 @@ An effect is added by a field of a dataclass in `style`, a line here and a funct
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import cos, pi, sin, sqrt
 from string import ascii_letters, digits
+from types import MappingProxyType
 
 import numpy as np
 
 from datagen.atlas import AtlasFace, atlas_faces, load_atlas_faces
-from datagen.universal.dice import Dice
+from datagen.universal.dice import EFFECTS, Dice
 from datagen.universal.layout import Layout, lay_out
 from datagen.universal.noise import SEEDS
 from datagen.universal.paint import color_distance
@@ -111,9 +112,10 @@ class StyleSampler:
         font_folders: of the user's fonts, drawn from beside the bundled faces.
         heights: (low, high) of the finished pictures, pixels.
         widths: (low, high) of the finished pictures, pixels; long strings are squeezed into the highest.
+        boosts: multiply the probabilities of some effects, by name (`dice.EFFECTS`): {"dots": 0.0} leaves the dots out.
 
     Raises:
-        ValueError: if a range is empty or beyond 20..100 and 30..600, or a folder holds no font.
+        ValueError: if a range is empty or beyond 20..100 and 30..600, a folder holds no font, or an effect is unknown.
     """
 
     def __init__(
@@ -122,10 +124,15 @@ class StyleSampler:
         font_folders: Sequence[str] = (),
         heights: tuple[int, int] = (20, 100),
         widths: tuple[int, int] = (30, 600),
+        boosts: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         if not (20 <= heights[0] <= heights[1] <= 100 and 30 <= widths[0] <= widths[1] <= 600):
             raise ValueError(f"need heights within 20..100 and widths within 30..600, not {heights} and {widths}")
+        unknown = ", ".join(sorted(boosts.keys() - EFFECTS))
+        if unknown:
+            raise ValueError(f"there is no effect {unknown}; there are {', '.join(sorted(EFFECTS))}")
         self.held_out = held_out
+        self.boosts = dict(boosts)
         self.heights = heights
         self.widths = widths
         own = load_atlas_faces(tuple(font_folders)) if font_folders else ()
@@ -151,7 +158,7 @@ class StyleSampler:
         """
         if not text:
             raise ValueError("a captcha needs at least one character")
-        dice = Dice(rng, strength, self.held_out)
+        dice = Dice(rng, strength, self.held_out, self.boosts)
         layout = lay_out(dice, text, self._choose_faces(dice, text), self.heights, self.widths)
         colors = _colors(dice, len(text))
         glyphs = layout.glyphs(dice, colors.inks)

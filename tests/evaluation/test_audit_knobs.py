@@ -21,7 +21,7 @@ from detector.evaluation.benchmark import LabelledImage
 from detector.evaluation.options import GeneratorSplit, open_reader, told_charset
 
 ROOT = Path(__file__).parents[2]
-FAMILIES = {"kcaptcha": "kcaptcha_original", "imagecaptcha": "imagecaptcha", "universal": "universal_mild"}
+FAMILIES = {"kcaptcha": "kcaptcha_original", "imagecaptcha": "imagecaptcha", "universal": "universal_strong"}
 TABLES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "conf" / "knobs").glob("*.yaml"))}
 KNOBS = [(table, name) for table, knobs in TABLES.items() for name in knobs]
 
@@ -52,7 +52,7 @@ def test_every_value_of_a_setting_draws_other_pictures(knobs, table, name):
     pictures = set()
     for value in knob.values.values():
         family = hydra.utils.instantiate(varied(config, dict.fromkeys(knob.set, value)).family)
-        samples = [GeneratorSplit(family, 3, 7).at(number) for number in range(3)]
+        samples = [GeneratorSplit(family, 20, 7).at(number) for number in range(20)]
         pictures.add(b"".join(sample.source.tobytes() for sample in samples))
     assert len(pictures) == len(knob.values)
 

@@ -1,12 +1,16 @@
+import ast
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import datagen.universal
 from datagen.fonts import ALPHANUMERIC
+from datagen.universal.dice import EFFECTS
 from datagen.universal.sampler import StyleSampler, mix
 from datagen.universal.style import Style, Warp
 
@@ -114,6 +118,29 @@ def test_sizes_vary() -> None:
 def test_impossible_sizes_are_refused(ranges: dict[str, tuple[int, int]]) -> None:
     with pytest.raises(ValueError, match="need heights within"):
         StyleSampler(**ranges)
+
+
+def test_effects_can_be_left_out_or_wanted() -> None:
+    boosted = StyleSampler(boosts={"strokes in front": 1000, "waves": 0, "dots": 0, "mimics": 0, "strike-through": 0})
+    found = list(styles(boosted, 100))
+    assert all(style.clutter.front for style in found)
+    assert not any(style.warp.waves for style in found)
+    usual = list(styles(StyleSampler(), 100))
+    assert 10 < sum(bool(style.clutter.front) for style in usual) < 90
+    assert any(style.warp.waves for style in usual)
+
+
+def test_unknown_effects_are_refused() -> None:
+    with pytest.raises(ValueError, match="there is no effect lines; there are alternating rotation, arc"):
+        StyleSampler(boosts={"lines": 0})
+
+
+def test_the_list_of_effects_is_complete() -> None:
+    files = Path(datagen.universal.__file__).parent.glob("*.py")
+    calls = [node for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+    named = [call.args[0] for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "effect"]
+    assert {name.value for name in named if isinstance(name, ast.Constant)} == EFFECTS
+    assert all(isinstance(name, ast.Constant) for name in named)
 
 
 @pytest.mark.parametrize(("text", "message"), [("", "at least one character"), ("aж", "no face has all")])
