@@ -42,7 +42,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from datagen.sample import CaptchaSample
 from detector.charset import LOOKALIKES, resolve_charset
 from detector.evaluation.metrics import StringMatch, StringMatchResult
-from detector.images import network_width, resize
+from detector.looks import Look, View, view
 from detector.models.center import STRIDE_HW, CenterDetector, CenterMaps, ResidualBlock
 from detector.reader import SURE
 from detector.reading import STRINGS_PER_LOOK, ReadingOptions, agree, read
@@ -472,21 +472,29 @@ def network_of(variant: Variant, config: DictConfig) -> CenterDetector:
 
 
 def detections(
-    model: CenterDetector, images: Sequence[npt.NDArray[np.uint8]], look: tuple[int, float], data: CaptchaData
+    model: CenterDetector,
+    images: Sequence[npt.NDArray[np.uint8]],
+    look: Look,
+    data: CaptchaData,
+    first: Sequence[Detections] | None = None,
 ) -> list[Detections]:
-    """What the network sees at one look: input height and horizontal stretch. Boxes are in pixels of its input."""
-    height, stretch = look
-    by_size: dict[int, list[int]] = {}
-    for place, image in enumerate(images):
-        image_hw = image.shape[0], max(round(image.shape[1] * stretch), 1)
-        width = network_width(image_hw, height, data.network.width_multiple, data.network.max_width)
-        by_size.setdefault(width, []).append(place)
+    """What the network sees at one look; `first` is what it saw at the first. Boxes are in pixels of the images."""
+    by_size: dict[tuple[int, int], list[tuple[int, View]]] = {}
     found: dict[int, Detections] = {}
-    for width, places in by_size.items():
-        for start in range(0, len(places), EVALUATION_BATCH):
-            some = places[start : start + EVALUATION_BATCH]
-            batch = torch.from_numpy(np.stack([resize(images[place], height, width) for place in some]))  # [N, H, W, 3]
-            found |= zip(some, model.detect(batch.permute(0, 3, 1, 2)), strict=True)
+    for place, image in enumerate(images):
+        boxes = None if first is None else first[place].boxes
+        size = image.shape[0], image.shape[1]
+        seen = view(look, size, boxes, data.network.width_multiple, data.network.max_width)
+        if seen is None and first is not None:
+            found[place] = first[place]
+        elif seen is not None:
+            by_size.setdefault(seen.network_hw, []).append((place, seen))
+    for items in by_size.values():
+        for start in range(0, len(items), EVALUATION_BATCH):
+            some = items[start : start + EVALUATION_BATCH]
+            batch = torch.from_numpy(np.stack([seen.cut(images[place]) for place, seen in some]))  # [N, H, W, 3]
+            for (place, seen), one in zip(some, model.detect(batch.permute(0, 3, 1, 2)), strict=True):
+                found[place] = Detections(seen.to_image(one.boxes), one.scores, one.probs)
     return [found[place] for place in range(len(images))]
 
 
@@ -494,7 +502,7 @@ def look_again(
     model: CenterDetector,
     images: Sequence[npt.NDArray[np.uint8]],
     first: Sequence[Detections],
-    looks: Sequence[tuple[int, float]],
+    looks: Sequence[Look],
     data: CaptchaData,
     options: ReadingOptions,
 ) -> list[str]:
@@ -504,7 +512,7 @@ def look_again(
     answers: list[Reading] = [agree(readings, 1) for readings in seen]
     for look in looks[1:]:
         unsure = [place for place, answer in enumerate(answers) if answer.confidence <= SURE]
-        again = detections(model, [images[place] for place in unsure], look, data)
+        again = detections(model, [images[place] for place in unsure], look, data, [first[place] for place in unsure])
         for place, one in zip(unsure, again, strict=True):
             seen[place].append(read(one, data.charset, compared))
             answers[place] = agree(seen[place], 1)

@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from detector.charset import Charset
-from detector.images import Frames, ImageError, Picture, Source, boxes_to_image, load_picture, network_width, resize
+from detector.images import Frames, ImageError, Picture, Source, load_picture
+from detector.looks import Look, View, view
 from detector.reading import STRINGS_PER_LOOK, Case, ReadingOptions, agree, calibrate, constraint, read
 from detector.records import Detections, Reading
 
 METADATA_KEY = "captcha_detector"
 """Where the metadata of an ONNX file holds its `NetworkSettings`, as JSON."""
 
-SURE = 0.5
+SURE = 0.6
 """A string that holds more than this share of the network's own probability is the answer: further looks rarely
 overrule it."""
 
@@ -58,8 +60,8 @@ class NetworkSettings:
         max_width: its input width is at most this.
         score_thresh: see `ReadingOptions`.
         overlap_thresh: see `ReadingOptions`.
-        looks: the sizes at which an image is looked at, one after the other until the answer is sure: input height,
-            a multiple of `width_multiple`, and horizontal stretch. One look at `height` where there are none.
+        looks: how an image is looked at, one way after the other until the answer is sure. The first does not zoom; one
+            look at `height` where there are none.
         calibration: slope and offset that turn the confidence of an answer from one look into a probability: see
             `reading.calibrate`.
         agreed_calibration: the same for an answer that several looks agreed on; None for no other than `calibration`.
@@ -68,8 +70,8 @@ class NetworkSettings:
         lengths: shortest and longest string that it expects unless it is told others; None for any.
 
     Raises:
-        TypeError, ValueError: if a look is not a height and a stretch, a calibration not two sensible numbers, or the
-            lengths are no range.
+        TypeError, ValueError: if a look is no `Look` or the first one zooms, a calibration is not two sensible numbers,
+            or the lengths are no range.
     """
 
     charset: str
@@ -78,7 +80,7 @@ class NetworkSettings:
     max_width: int
     score_thresh: float
     overlap_thresh: float
-    looks: tuple[tuple[int, float], ...] = ()
+    looks: tuple[Look, ...] = ()
     calibration: tuple[float, float] = (1.0, 0.0)
     agreed_calibration: tuple[float, float] | None = None
     allowed: str | None = None
@@ -87,19 +89,19 @@ class NetworkSettings:
 
     def __post_init__(self) -> None:
         # JSON has lists in the place of tuples.
-        looks = tuple((int(height), float(stretch)) for height, stretch in self.looks)
-        object.__setattr__(self, "looks", looks or ((self.height, 1.0),))
+        looks = tuple(Look(*look) for look in self.looks) or (Look(self.height),)
+        if looks[0].zooms:
+            raise ValueError("the first look has nothing to zoom in on")
+        object.__setattr__(self, "looks", looks)
         object.__setattr__(self, "calibration", _as_calibration(self.calibration))
         if self.agreed_calibration is not None:
             object.__setattr__(self, "agreed_calibration", _as_calibration(self.agreed_calibration))
         if self.lengths is not None:
             object.__setattr__(self, "lengths", parse_length((self.lengths[0], self.lengths[1])))
 
-    def network_size(self, image_hw: tuple[int, int], look: tuple[int, float]) -> tuple[int, int]:
-        """Height and width that an image gets at a look."""
-        height, stretch = look
-        stretched_hw = image_hw[0], max(round(image_hw[1] * stretch), 1)
-        return height, network_width(stretched_hw, height, self.width_multiple, self.max_width)
+    def view(self, look: Look, image_hw: tuple[int, int], found: npt.NDArray[np.float32] | None = None) -> View | None:
+        """What a look sees of an image; arguments and answer as for `looks.view`."""
+        return view(look, image_hw, found, self.width_multiple, self.max_width)
 
     def options(self) -> ReadingOptions:
         """How a reader reads unless it is told otherwise."""
@@ -320,14 +322,35 @@ class Reader:
         """Looks at every picture until its answer is sure, or there is no further look."""
         answers = [Reading.empty()] * len(pictures)
         seen: list[list[Reading]] = [[] for _ in pictures]  # what each look read
+        views: list[list[View]] = [[] for _ in pictures]  # what each look saw
         unsure = list(range(len(pictures)))
-        sizes = [self._network_sizes(picture.pixels.shape[:2]) for picture in pictures]
-        for number in range(max(map(len, sizes), default=0)):
-            unsure = [place for place in unsure if number < len(sizes[place])]
-            for place, detections in self._detect(pictures, {place: sizes[place][number] for place in unsure}):
-                answers[place] = self._answer(detections, seen[place], len(sizes[place]))
+        for look in self.settings.looks[: self._choices.looks]:
+            new = self._new_views(look, pictures, {place: seen[place] for place in unsure}, views)
+            for place, detections in self._detect(pictures, new):
+                answers[place] = self._answer(detections, seen[place])
             unsure = [place for place in unsure if answers[place].confidence <= SURE]
         return [self._calibrated(answer, len(looks)) for answer, looks in zip(answers, seen, strict=True)]
+
+    def _new_views(
+        self,
+        look: Look,
+        pictures: Sequence[Picture],
+        readings: Mapping[int, list[Reading]],
+        views: Sequence[list[View]],
+    ) -> dict[int, View]:
+        """What a look sees of the pictures at some places; `readings` is what the looks before it read there.
+
+        A view that a picture has had already shows nothing new and is left out. `views` grows by the others.
+        """
+        new = {}
+        for place, before in readings.items():
+            picture = pictures[place]
+            found = _boxes_in_pixels(before[0], picture) if before else None
+            seen = self.settings.view(look, picture.pixels.shape[:2], found)
+            if seen is not None and seen not in views[place]:
+                new[place] = seen
+                views[place].append(seen)
+        return new
 
     def _calibrated(self, answer: Reading, looks: int) -> Reading:
         """Turns the confidence of an answer into a probability; `looks` is how many had to agree."""
@@ -336,34 +359,39 @@ class Reader:
             calibration = self.settings.agreed_calibration or calibration
         return calibrate(answer, *calibration)
 
-    def _answer(self, detections: Detections, seen: list[Reading], looks: int) -> Reading:
-        """The answer after one more of some looks; `seen` is what those before it read, and grows."""
+    def _answer(self, detections: Detections, seen: list[Reading]) -> Reading:
+        """The answer after one more look; `seen` is what those before it read, and grows."""
         if not seen:
             reading = read(detections, self.charset, self.options)
-            if reading.confidence > SURE or looks == 1:
+            if reading.confidence > SURE or len(self.settings.looks[: self._choices.looks]) == 1:
                 return reading
         seen.append(read(detections, self.charset, self._compared))
         return agree(seen, self.options.top_k)
 
-    def _detect(
-        self, pictures: Sequence[Picture], sizes: Mapping[int, tuple[int, int]]
-    ) -> Iterator[tuple[int, Detections]]:
-        """Runs the network on the pictures at some places, those of one size at once; boxes as in the images given."""
+    def _detect(self, pictures: Sequence[Picture], views: Mapping[int, View]) -> Iterator[tuple[int, Detections]]:
+        """Runs the network on views of some pictures, those of one size at once; boxes as in the images given."""
         by_size: dict[tuple[int, int], list[int]] = {}
-        for place, size in sizes.items():
-            by_size.setdefault(size, []).append(place)
-        for size, equals in by_size.items():
-            batch = np.stack([resize(pictures[place].pixels, *size) for place in equals])  # [N, H, W, 3]
+        for place, seen in views.items():
+            by_size.setdefault(seen.network_hw, []).append(place)
+        for equals in by_size.values():
+            batch = np.stack([views[place].cut(pictures[place].pixels) for place in equals])  # [N, H, W, 3]
             outputs = self._session.run(["boxes", "scores", "probs"], {"images": batch})
             for place, boxes, scores, probs in zip(equals, *outputs, strict=True):
                 used = scores > 0  # [K]
-                boxes_in_image = boxes_to_image(boxes[used], size, pictures[place].image_hw)
-                yield place, Detections(boxes_in_image, scores[used], probs[used])
+                boxes_in_pixels = views[place].to_image(boxes[used])
+                yield place, Detections(boxes_in_pixels * _scale(pictures[place]), scores[used], probs[used])
 
-    def _network_sizes(self, image_hw: tuple[int, int]) -> list[tuple[int, int]]:
-        """Height and width of an image at each look; a size that it has had already shows nothing new."""
-        looks = self.settings.looks[: self._choices.looks]
-        return list(dict.fromkeys(self.settings.network_size(image_hw, look) for look in looks))
+
+def _scale(picture: Picture) -> npt.NDArray[np.float32]:
+    """What boxes in pixels of a picture are multiplied by in those of the image as given: float32 [4]."""
+    (height, width), (image_height, image_width) = picture.pixels.shape[:2], picture.image_hw
+    return np.array([image_width / width, image_height / height] * 2, np.float32)
+
+
+def _boxes_in_pixels(reading: Reading, picture: Picture) -> npt.NDArray[np.float32]:
+    """The boxes of what was read, in pixels of the picture: float32 [N, 4]."""
+    boxes = np.array([character.box for character in reading.characters], np.float32).reshape(-1, 4)
+    return boxes / _scale(picture)
 
 
 def _expected(settings: NetworkSettings, choices: _Choices) -> ReadingOptions:

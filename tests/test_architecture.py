@@ -139,9 +139,12 @@ HOUSE = {
     "detector/pattern.py": Room(),
     # detections to a string, for everybody
     "detector/reading.py": Room("detector/records.py detector/charset.py detector/pattern.py", "numpy"),
+    # what part of an image the network sees, and at what size
+    "detector/looks.py": Room("detector/images.py", "numpy"),
     # the public API
     "detector/reader.py": Room(
-        "detector/records.py detector/charset.py detector/images.py detector/reading.py", "numpy PIL onnxruntime"
+        "detector/records.py detector/charset.py detector/images.py detector/looks.py detector/reading.py",
+        "numpy PIL onnxruntime",
     ),
     # the calls of another library
     "detector/compat.py": Room("detector/images.py detector/reader.py", "PIL"),
@@ -314,8 +317,8 @@ HOUSE = {
     ),
     # torch to ONNX
     "detector/training/export.py": Room(
-        "detector/files.py detector/charset.py detector/images.py detector/reading.py detector/reader.py "
-        "detector/training/data.py",
+        "detector/files.py detector/charset.py detector/images.py detector/looks.py detector/reading.py "
+        "detector/reader.py detector/training/data.py",
         "numpy torch onnx onnxruntime safetensors",
     ),
     # one captcha, learnt from typed strings
@@ -332,15 +335,15 @@ HOUSE = {
         "numpy torch cv2",
     ),
     "detector/training/typed_source.py": Room(
-        "datagen/sample.py detector/charset.py detector/images.py detector/reader.py detector/reading.py "
+        "datagen/sample.py detector/charset.py detector/looks.py detector/reader.py detector/reading.py "
         "detector/records.py detector/training/alignment.py detector/training/augment.py detector/training/data.py "
         "detector/training/labels.py",
         "numpy torch",
     ),
     "detector/training/prospects.py": Room("detector/evaluation/metrics.py"),
     "detector/training/adapt.py": Room(
-        "detector/files.py datagen/sample.py detector/charset.py detector/images.py detector/reader.py "
-        "detector/reading.py "
+        "detector/files.py datagen/sample.py detector/charset.py detector/images.py detector/looks.py "
+        "detector/reader.py detector/reading.py "
         "detector/records.py detector/evaluation/benchmark.py detector/training/calibration.py "
         "detector/training/data.py detector/training/export.py detector/training/labels.py "
         "detector/training/lookalikes.py detector/training/prospects.py detector/training/task.py "
@@ -394,7 +397,7 @@ HOUSE = {
     ),
     # trains variants of the networks
     "benchmarks/ablations.py": Room(
-        "datagen/sample.py detector/charset.py detector/evaluation/metrics.py detector/images.py "
+        "datagen/sample.py detector/charset.py detector/evaluation/metrics.py detector/looks.py "
         "detector/models/center.py detector/reader.py detector/reading.py detector/records.py "
         "detector/training/data.py detector/training/export.py detector/training/losses.py "
         "detector/training/targets.py detector/training/task.py",
@@ -443,6 +446,7 @@ LIGHT_ROOMS = [
     "detector/decoding.py",
     "detector/animation.py",
     "detector/images.py",
+    "detector/looks.py",
     "detector/pattern.py",
     "detector/reading.py",
     "detector/reader.py",

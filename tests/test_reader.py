@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -220,18 +221,35 @@ def test_one_reader_serves_many_threads(model: Path) -> None:
         assert list(pool.map(lambda text: reader.read(bars(text)).text, texts)) == texts
 
 
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Height and width of all that networks get to see."""
+    seen: list[tuple[int, int]] = []
+    detect = Reader._detect
+
+    def watched(self: Reader, pictures: Any, views: Any) -> Any:
+        seen.extend(view.network_hw for view in views.values())
+        return detect(self, pictures, views)
+
+    monkeypatch.setattr(Reader, "_detect", watched)
+    return seen
+
+
 @pytest.mark.parametrize(
-    ("score", "looks", "text"),
+    ("score", "looks", "seen"),
     [
-        (255, None, "1234"),  # sure at once: no second look, though at twice the width every bar is read twice
-        (130, 1, "1234"),  # not sure, but there shall be no second look
-        (130, None, "1234"),  # the second look is as unsure of 11223344, which is longer and so less probable
+        (255, None, [(64, 32)]),  # sure at once
+        (130, 1, [(64, 32)]),  # not sure, but there shall be no second look
+        (130, None, [(64, 32), (64, 64), (64, 96)]),
     ],
 )
-def test_looks_again_while_not_sure(tmp_path: Path, score: int, looks: int | None, text: str) -> None:
-    weights = save_model(tmp_path / "model.onnx", looks=[[64, 1.0], [64, 2.0]])
-    image = bars("1234", scores=dict.fromkeys(range(4), score))
-    assert Reader(weights, looks=looks).read(image).text == text
+def test_looks_again_while_not_sure(
+    tmp_path: Path, sizes: list[tuple[int, int]], score: int, looks: int | None, seen: list[tuple[int, int]]
+) -> None:
+    weights = save_model(tmp_path / "model.onnx", looks=[[64, 1.0], [64, 2.0], [64, 3.0]])
+    reading = Reader(weights, looks=looks).read(bars("1", scores={0: score}))
+    assert reading.text == "1"  # 11 and 111, which further looks see, are longer and so less probable
+    assert sizes == seen
 
 
 @pytest.mark.parametrize(
@@ -251,12 +269,27 @@ def test_further_looks_may_overrule_the_first(
     assert reading.characters[0].box[2] == (16 if text == "2468" else 32)
 
 
-def test_a_size_is_looked_at_once(tmp_path: Path) -> None:
-    looks = [[64, 1], [64, 1.05], [64, 2], [64, 9]]
-    reader = Reader(save_model(tmp_path / "model.onnx", looks=looks))
-    assert reader._network_sizes((64, 64)) == [(64, 64), (64, 96), (64, 128), (64, 576)]
-    assert reader._network_sizes((64, 50)) == [(64, 64), (64, 128), (64, 480)]  # rounded to the same width
-    assert reader._network_sizes((64, 999)) == [(64, 768)]  # as wide as the network takes
+def test_a_view_that_shows_nothing_new_is_left_out(tmp_path: Path, sizes: list[tuple[int, int]]) -> None:
+    looks = [[64, 1], [64, 1.05], [64, 2], [64, 1, True], [64, 9]]
+    unsure = bars("12", scores=dict.fromkeys(range(2), 130))
+    Reader(save_model(tmp_path / "model.onnx", looks=looks)).read(unsure)
+    assert sizes == [(64, 64), (64, 96), (64, 128), (64, 576)]  # there is nothing around the bars: no use in zooming
+    sizes.clear()
+    Reader(save_model(tmp_path / "model.onnx", looks=looks)).read(unsure[:, :50])
+    assert sizes == [(64, 64), (64, 128), (64, 480)]  # rounded to the same width
+
+
+def test_a_look_zooms_in_on_what_the_first_found(tmp_path: Path) -> None:
+    spaced = np.asarray(Image.fromarray(bars(f"{'':8}2 4 6 8 {'':8}")).resize((384, 64), Image.Resampling.NEAREST))
+    reader = Reader(save_model(tmp_path / "model.onnx", looks=[[64, 1], [64, 2, True]]))
+    reading = reader.read(spaced)
+    assert reading.text == "2468"
+    assert [character.box[0] for character in reading.characters] == [128, 160, 192, 224]
+    assert reading.characters[0].box[2] == 144
+    batch = list(reader.read_batch([spaced, bars("12"), spaced[:, 64:]]))
+    assert [answer.text for answer in batch if isinstance(answer, Reading)] == ["2468", "12", "2468"]
+    with pytest.raises(WeightsError, match="nothing to zoom in on"):
+        Reader(save_model(tmp_path / "model.onnx", looks=[[64, 1, True]]))
 
 
 def test_the_number_of_strings_listed_changes_no_answer(tmp_path: Path) -> None:
@@ -290,7 +323,7 @@ def test_calibrations_refused(tmp_path: Path, name: str, calibration: tuple[floa
 def test_answers_of_several_looks_are_calibrated_apart(
     tmp_path: Path, score: int, looks: int | None, agreed: list[float] | None, offset: float
 ) -> None:
-    image = bars("12", scores=dict.fromkeys(range(2), score))
+    image = bars("1", scores={0: score})
     several = {"looks": [[64, 1.0], [64, 2.0]]}
     plain = Reader(save_model(tmp_path / "plain.onnx", **several), looks=looks).read(image)
     fit = {"calibration": [1.0, 2.0], "agreed_calibration": agreed}

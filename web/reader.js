@@ -148,6 +148,42 @@ export function boxesToImage(boxes, [networkHeight, networkWidth], [imageHeight,
   return boxes.map((value, i) => Math.min(Math.max(value * scale[i % 2], 0), limits[i % 2]));
 }
 
+// --- looks.py
+
+const ZOOM_MARGIN = 1; // heights of a character
+const ZOOM_HEIGHTS = [32, 96];
+
+/**
+ * What a look sees of a picture; `look` is [height, stretch, zooms].
+ * @param {Box[]} found The characters known so far.
+ * @returns {{region: Box, size: [number, number]} | null} null where there is nothing to zoom in on.
+ */
+export function viewOf([height, stretch = 1, zooms = false], [imageHeight, imageWidth], found, settings) {
+  const { width_multiple: multiple, max_width: most } = settings;
+  const sized = ([x1, y1, x2, y2], newHeight) => {
+    const stretched = [y2 - y1, Math.max(roundHalfToEven((x2 - x1) * stretch), 1)];
+    return { region: [x1, y1, x2, y2], size: [newHeight, networkWidth(stretched, newHeight, multiple, most)] };
+  };
+  if (!zooms) return sized([0, 0, imageWidth, imageHeight], height);
+  if (found.length === 0) return null;
+  const typical = Math.max(median(found.map(([, y1, , y2]) => Math.fround(y2 - y1))), 1);
+  const margin = ZOOM_MARGIN * typical;
+  const low = (side) => Math.max(Math.floor(Math.min(...found.map((box) => box[side])) - margin), 0);
+  const high = (side, limit) => Math.min(Math.ceil(Math.max(...found.map((box) => box[side])) + margin), limit);
+  const region = [low(0), low(1), high(2, imageWidth), high(3, imageHeight)];
+  const steps = Math.floor(((region[3] - region[1]) * height) / typical / multiple + 0.5);
+  return sized(region, Math.min(Math.max(multiple * steps, ZOOM_HEIGHTS[0]), ZOOM_HEIGHTS[1]));
+}
+
+/** A part of a picture. */
+function crop({ data, width }, [x1, y1, x2, y2]) {
+  const part = new Uint8Array(3 * (x2 - x1) * (y2 - y1));
+  for (let y = y1; y < y2; y++) {
+    part.set(data.subarray(3 * (y * width + x1), 3 * (y * width + x2)), 3 * (y - y1) * (x2 - x1));
+  }
+  return { data: part, height: y2 - y1, width: x2 - x1 };
+}
+
 // --- reading.py
 
 const MIN_SCORE = 0.05;
@@ -439,7 +475,7 @@ function expected(settings, { charset, length, case: written = "keep", pattern =
 }
 
 /** A string that holds more than this share of the network's own probability is the answer. */
-export const SURE = 0.5;
+export const SURE = 0.6;
 
 /**
  * Reads captcha pictures with a network.
@@ -475,39 +511,35 @@ export class Reader {
    * @returns {Promise<Reading>} Boxes in pixels of the picture.
    */
   async read(image) {
-    const sizes = this.networkSizes([image.height, image.width]);
-    const seen = [];
+    const { looks, calibration, agreed_calibration: agreed } = this.settings;
+    const [seen, views] = [[], new Set()];
     let answer;
-    for (const [height, width] of sizes) {
-      const seenNow = await this.detect(resize(image, height, width));
-      const boxes = boxesToImage(seenNow.boxes, [height, width], [image.height, image.width]);
-      answer = this.answer({ ...seenNow, boxes }, seen, sizes.length);
+    for (const look of looks.slice(0, this.mostLooks)) {
+      const found = seen[0]?.characters.map(({ box }) => box) ?? [];
+      const view = viewOf(look, [image.height, image.width], found, this.settings);
+      if (!view || views.has(String([...view.region, ...view.size]))) continue; // it shows nothing new
+      views.add(String([...view.region, ...view.size]));
+      answer = this.answer(await this.detectIn(image, view), seen);
       if (answer.confidence > SURE) break;
     }
-    const { calibration, agreed_calibration: agreed } = this.settings;
     return calibrate(answer, ...(seen.length > 1 ? (agreed ?? calibration) : calibration));
   }
 
-  /** The answer after one more of some looks; `seen` is what those before it read, and grows. */
-  answer(detections, seen, looks) {
+  /** Runs the network on a view of a picture; boxes in pixels of the picture. */
+  async detectIn(image, { region: [x1, y1, x2, y2], size }) {
+    const seen = await this.detect(resize(crop(image, [x1, y1, x2, y2]), ...size));
+    const boxes = boxesToImage(seen.boxes, size, [y2 - y1, x2 - x1]).map((value, i) => value + (i % 2 ? y1 : x1));
+    return { ...seen, boxes };
+  }
+
+  /** The answer after one more look; `seen` is what those before it read, and grows. */
+  answer(detections, seen) {
     if (seen.length === 0) {
       const reading = read(detections, this.constraint, this.options);
-      if (reading.confidence > SURE || looks === 1) return reading;
+      if (reading.confidence > SURE || Math.min(this.settings.looks.length, this.mostLooks) === 1) return reading;
     }
     seen.push(read(detections, this.constraint, this.compared));
     return agree(seen, this.options.topK);
-  }
-
-  /** Height and width of an image at each look; a size that it has had already shows nothing new. */
-  networkSizes([imageHeight, imageWidth]) {
-    const { looks, width_multiple: multiple, max_width: most } = this.settings;
-    const sizes = new Map();
-    for (const [height, stretch] of looks.slice(0, this.mostLooks)) {
-      const stretched = [imageHeight, Math.max(roundHalfToEven(imageWidth * stretch), 1)];
-      const size = [height, networkWidth(stretched, height, multiple, most)];
-      sizes.set(size.join("x"), size);
-    }
-    return [...sizes.values()];
   }
 }
 
@@ -529,6 +561,12 @@ function argsort(values) {
 
 function sum(values) {
   return values.reduce((total, value) => total + value, 0);
+}
+
+function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  return sorted.length % 2 ? sorted[middle] : Math.fround((sorted[middle - 1] + sorted[middle]) / 2);
 }
 
 function roundHalfToEven(value) {

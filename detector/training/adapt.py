@@ -35,6 +35,7 @@ from detector.charset import Charset
 from detector.evaluation.benchmark import Outcome, confidences
 from detector.files import write_whole
 from detector.images import ImageError, load
+from detector.looks import Look
 from detector.reader import NetworkSettings, Reader
 from detector.reading import calibrate
 from detector.records import Reading
@@ -241,7 +242,7 @@ class Adaptation:
         model = self._model(None)
 
         def fit_at(height: int) -> float:
-            alignments = align_at(model, captcha.typed, self.base, (height, 1.0), captcha.expected.any_case)
+            alignments = align_at(model, captcha.typed, self.base, Look(height), captcha.expected.any_case)
             return float(np.mean([alignment.log_prob for alignment in alignments]))
 
         network = NetworkInput(max(HEIGHTS, key=fit_at), self.base.width_multiple, self.base.max_width)

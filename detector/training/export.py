@@ -29,12 +29,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from detector.charset import Charset
 from detector.files import write_whole
 from detector.images import to_network
+from detector.looks import Look
 from detector.reader import METADATA_KEY, NetworkSettings
 from detector.reading import ReadingOptions
 from detector.training.data import MAX_HEIGHT, NetworkInput
 
 _QUANTIZED = ("Conv", "Relu", "Add", "Resize")
-WIDER = 1.4  # stretch of one of the looks, for squeezed text
+WIDER = 1.4  # stretch of a look, for squeezed text
+ZOOMS = (
+    Look(32, zooms=True),
+    Look(40, 1.3, zooms=True),
+)  # of several sizes these two read most universal pictures right
 
 
 def reader_settings(
@@ -46,12 +51,11 @@ def reader_settings(
         charset: what its labels mean.
         network: size of its input.
         reading: how its detections become a string.
-        heights: the input heights that it was trained at: it looks again, where it is not sure, at the larger ones, at
-            wider text, and at the smaller ones.
+        heights: the input heights that it was trained at. A reader that is not sure looks again: if there are several
+            heights at the characters brought to either of two sizes; then at wider text; then at the larger heights.
     """
-    heights = sorted({*heights, network.height}, reverse=True)
-    larger = [(height, 1.0) for height in heights if height > network.height]
-    smaller = [(height, 1.0) for height in heights if height < network.height]
+    zooms = ZOOMS if len({*heights}) > 1 else ()
+    larger = [Look(height) for height in sorted({*heights}) if height > network.height]
     return NetworkSettings(
         charset=charset.characters,
         height=network.height,
@@ -59,7 +63,7 @@ def reader_settings(
         max_width=network.max_width,
         score_thresh=reading.score_thresh,
         overlap_thresh=reading.overlap_thresh,
-        looks=((network.height, 1.0), *larger, (network.height, WIDER), *smaller),
+        looks=(Look(network.height), *zooms, Look(network.height, WIDER), *larger),
     )
 
 

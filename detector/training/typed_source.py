@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from datagen.sample import CaptchaSample
 from detector.charset import Charset
-from detector.images import boxes_to_image, resize
+from detector.looks import Look
 from detector.reader import NetworkSettings
 from detector.reading import ReadingOptions, calibrate, read
 from detector.records import Detections
@@ -24,6 +25,8 @@ from detector.training.labels import Image, TypedImage
 
 SURE = 0.95  # confidence of a string that is trained on although nobody typed it
 _BATCH = 32
+
+Boxes = npt.NDArray[np.float32]
 
 
 class Detector(Protocol):
@@ -122,17 +125,35 @@ def align_all(
         settings: the looks.
         any_case: see `align_text`.
     """
-    by_look = [align_at(network, typed, settings, look, any_case) for look in settings.looks]
-    best = [max(ways, key=lambda way: way.log_prob) for ways in zip(*by_look, strict=True)]
+    ways = [[way] for way in align_at(network, typed, settings, settings.looks[0], any_case)]
+    for look in settings.looks[1:]:
+        found = [first.boxes for first, *_ in ways]
+        again = align_at(network, typed, settings, look, any_case, found)
+        ways = [[*before, way] for before, way in zip(ways, again, strict=True)]
+    best = [max(several, key=lambda way: way.log_prob) for several in ways]
     return [CaptchaSample(item.image, way.text, way.boxes) for item, way in zip(typed, best, strict=True)]
 
 
 def align_at(
-    network: Detector, typed: Sequence[TypedImage], settings: NetworkSettings, look: tuple[int, float], any_case: bool
+    network: Detector,
+    typed: Sequence[TypedImage],
+    settings: NetworkSettings,
+    look: Look,
+    any_case: bool,
+    found: Sequence[Boxes] | None = None,
 ) -> list[Alignment]:
-    """Aligns each string with what a network sees at one look; arguments as for `align_all`."""
+    """Aligns each string with what a network sees at one look.
+
+    Args:
+        network: sees the characters.
+        typed: the images.
+        settings: of the reader.
+        look: may zoom in on what was found.
+        any_case: see `align_text`.
+        found: the characters' boxes of each image, as far as they are known.
+    """
     charset = Charset(settings.charset)
-    seen = detect_all(network, [item.image for item in typed], settings, look)
+    seen = detect_all(network, [item.image for item in typed], settings, look, found)
     return [
         align_text(detections, item.text, charset, (item.image.shape[0], item.image.shape[1]), any_case)
         for item, detections in zip(typed, seen, strict=True)
@@ -140,19 +161,28 @@ def align_at(
 
 
 def detect_all(
-    network: Detector, images: Sequence[Image], settings: NetworkSettings, look: tuple[int, float]
+    network: Detector,
+    images: Sequence[Image],
+    settings: NetworkSettings,
+    look: Look,
+    found: Sequence[Boxes] | None = None,
 ) -> list[Detections]:
     """What a network sees in images of any sizes at one look; boxes in pixels of each image."""
-    sizes_hw = [(image.shape[0], image.shape[1]) for image in images]
+    views = [
+        settings.view(look, (image.shape[0], image.shape[1]), None if found is None else found[place])
+        for place, image in enumerate(images)
+    ]
     by_size = defaultdict(list)
-    for place, image_hw in enumerate(sizes_hw):
-        by_size[settings.network_size(image_hw, look)].append(place)
-    found: dict[int, Detections] = {}
-    for size, places in by_size.items():
-        for start in range(0, len(places), _BATCH):
-            part = places[start : start + _BATCH]
-            batch = np.stack([resize(images[place], *size) for place in part])  # [N, H, W, 3]
-            for place, seen in zip(part, network.detect(torch.from_numpy(batch).permute(0, 3, 1, 2)), strict=True):
-                boxes = boxes_to_image(seen.boxes, size, sizes_hw[place])
-                found[place] = Detections(boxes, seen.scores, seen.probs)
-    return [found[place] for place in range(len(images))]
+    for place, seen in enumerate(views):
+        assert seen is not None  # a typed string has characters to zoom in on
+        by_size[seen.network_hw].append((place, seen))
+    answers: dict[int, Detections] = {}
+    for items in by_size.values():
+        for start in range(0, len(items), _BATCH):
+            part = items[start : start + _BATCH]
+            batch = np.stack([view.cut(images[place]) for place, view in part])  # [N, H, W, 3]
+            for (place, view), one in zip(
+                part, network.detect(torch.from_numpy(batch).permute(0, 3, 1, 2)), strict=True
+            ):
+                answers[place] = Detections(view.to_image(one.boxes), one.scores, one.probs)
+    return [answers[place] for place in range(len(images))]

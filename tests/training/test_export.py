@@ -17,11 +17,13 @@ from datagen.mixture import Mixture, RenderedText
 from datagen.text import TextSampler
 from detector.charset import NAMED_CHARSETS, Charset
 from detector.images import network_width, resize
+from detector.looks import Look
 from detector.models.center import CenterDetector
 from detector.reader import Reader
 from detector.reading import ReadingOptions, read
 from detector.training.data import NetworkInput
 from detector.training.export import (
+    ZOOMS,
     load_parameters,
     reader_settings,
     save_parameters,
@@ -101,12 +103,12 @@ def test_an_export_knows_its_charset_and_leaves_the_network_as_it_was(tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["card.json", "model.onnx"]
 
 
-def test_looks_are_at_the_heights_of_the_training() -> None:
-    def looks(heights: list[int]) -> tuple[tuple[int, float], ...]:
+def test_networks_that_know_several_heights_zoom_in() -> None:
+    def looks(heights: list[int]) -> tuple[Look, ...]:
         return reader_settings(Charset("digits"), NetworkInput(), ReadingOptions(), heights).looks
 
-    assert looks([64]) == ((64, 1.0), (64, 1.4))
-    assert looks([48, 64, 64, 80, 96]) == ((64, 1.0), (96, 1.0), (80, 1.0), (64, 1.4), (48, 1.0))
+    assert looks([64]) == (Look(64), Look(64, 1.4))
+    assert looks([48, 64, 64, 80, 96]) == (Look(64), *ZOOMS, Look(64, 1.4), Look(80), Look(96))
 
 
 def test_an_export_takes_any_batch_and_size() -> None:
