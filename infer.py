@@ -117,7 +117,7 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
         "--looks",
         type=int,
         metavar="N",
-        help="look at an image at N sizes at most; 1 is fastest (default: all there are)",
+        help="look at an image N times at most; 1 is fastest (default: all looks there are)",
     )
     parser.add_argument(
         "--frames",

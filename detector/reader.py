@@ -165,7 +165,7 @@ class Reader:
         prefer: a named charset or characters to be written for all that look like them: "digits" makes a 0 of an O.
         pattern: a mask such as "LL99", or a regular expression that the whole answer matches (see `pattern.parse`).
         top_k: how many of the most probable strings a reading lists.
-        looks: how many times an image may be looked at, at several sizes, while the answer is not sure: 1 is fastest,
+        looks: how many times an image may be looked at, closer and at other sizes, while it is not sure: 1 is fastest,
             more read more images right; None for as many as the weights suggest.
         frames: what is read of an animation: "first", its first frame, or "combined", all of them in one picture, where
             the text is spread over the frames or noise moves over it (see `animation.combine`).

@@ -131,9 +131,7 @@ def _model(weights: Path, reader: Reader) -> APIRouter:
     card_file = weights.with_name("card.json")
     card = json.loads(card_file.read_text(encoding="utf-8")) if card_file.is_file() else None
     name = weights.parent.name if weights.name == "model.onnx" else weights.stem
-    content = Model(
-        weights=name, charset=reader.charset.characters, looks=[list(look) for look in reader.settings.looks], card=card
-    )
+    content = Model(weights=name, charset=reader.charset.characters, looks=list(reader.settings.looks), card=card)
 
     @router.get("/v1/model", responses=openapi.problems(401))
     async def model() -> Model:

@@ -149,7 +149,10 @@ class Model(BaseModel):
 
     weights: str
     charset: str
-    looks: Annotated[list[list[float]], Field(description="height and stretch of each look at an image")]
+    looks: Annotated[
+        list[tuple[int, float, bool]],
+        Field(description="of each look at an image: height, stretch, and whether it zooms in on the characters"),
+    ]
     card: Annotated[dict[str, object] | None, Field(description="how they were trained and how well they read")]
 
 
