@@ -29,7 +29,7 @@ from serving.metrics import Metrics, Observer
 from serving.options import Options
 from serving.pool import Answer, Picture, Pool, QueueFull
 from serving.problems import Problem, install
-from serving.schemas import Model, ReadingQuery
+from serving.schemas import LookBody, Model, ReadingQuery
 from serving.settings import Settings
 
 STATIC = Path(__file__).parent / "static"
@@ -131,7 +131,8 @@ def _model(weights: Path, reader: Reader) -> APIRouter:
     card_file = weights.with_name("card.json")
     card = json.loads(card_file.read_text(encoding="utf-8")) if card_file.is_file() else None
     name = weights.parent.name if weights.name == "model.onnx" else weights.stem
-    content = Model(weights=name, charset=reader.charset.characters, looks=list(reader.settings.looks), card=card)
+    looks = [LookBody(**look._asdict()) for look in reader.settings.looks]
+    content = Model(weights=name, charset=reader.charset.characters, looks=looks, card=card)
 
     @router.get("/v1/model", responses=openapi.problems(401))
     async def model() -> Model:

@@ -144,15 +144,20 @@ class Record(BaseModel):
     error: Annotated[str | None, Field(description="why the image could not be read")]
 
 
+class LookBody(BaseModel):
+    """One of the ways in which an image is looked at."""
+
+    height: Annotated[int, Field(description="of the network's input; where it zooms, of a character; pixels")]
+    stretch: Annotated[float, Field(description="of the image's width")]
+    zooms: Annotated[bool, Field(description="whether only the part with the characters is looked at")]
+
+
 class Model(BaseModel):
     """The weights that read."""
 
     weights: str
     charset: str
-    looks: Annotated[
-        list[tuple[int, float, bool]],
-        Field(description="of each look at an image: height, stretch, and whether it zooms in on the characters"),
-    ]
+    looks: Annotated[list[LookBody], Field(description="how an image is looked at, until the answer is sure")]
     card: Annotated[dict[str, object] | None, Field(description="how they were trained and how well they read")]
 
 

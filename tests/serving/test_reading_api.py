@@ -220,7 +220,7 @@ def test_health_and_readiness(client: httpx.Client) -> None:
 def test_the_card(client: httpx.Client) -> None:
     described = client.get("/v1/model").json()
     assert described["charset"].startswith("0123")
-    assert described["looks"] == [[64, 1.0, False]]
+    assert described["looks"] == [{"height": 64, "stretch": 1.0, "zooms": False}]
     assert described["card"] is None  # the stand-in has none
 
 
