@@ -40,11 +40,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from datagen.sample import CaptchaSample
-from detector.charset import LOOKALIKES, resolve_charset
+from detector.charset import LOOKALIKES, Charset, resolve_charset
 from detector.evaluation.metrics import StringMatch, StringMatchResult
-from detector.looks import Look, View, view
 from detector.models.center import STRIDE_HW, CenterDetector, CenterMaps, ResidualBlock
-from detector.reader import SURE
+from detector.reader import SURE, NetworkSettings
 from detector.reading import STRINGS_PER_LOOK, ReadingOptions, agree, read
 from detector.records import Detections, Reading
 from detector.training.data import CaptchaData, OnlineSource
@@ -52,11 +51,11 @@ from detector.training.export import reader_settings, save_parameters
 from detector.training.losses import center_focal_loss, distances_giou_loss
 from detector.training.targets import CenterTargets, Targets, draw_center_targets
 from detector.training.task import CaptchaTask, ema, fast_precision
+from detector.training.typed_source import detect_all
 
 ROOT = Path(__file__).resolve().parent.parent
 CHARACTERS = resolve_charset("alnum")  # the flagship's
 EVALUATION_SEED = 900_001  # validation's; no source trains on it
-EVALUATION_BATCH = 64
 EMA_DECAY = 0.998  # as `conf/trainer/cpu.yaml`
 SMOOTHING = 0.02  # as `conf/model/center.yaml`
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5)  # of the score; a loss may want another than the recipe's 0.3
@@ -471,50 +470,29 @@ def network_of(variant: Variant, config: DictConfig) -> CenterDetector:
 # --- measuring
 
 
-def detections(
-    model: CenterDetector,
-    images: Sequence[npt.NDArray[np.uint8]],
-    look: Look,
-    data: CaptchaData,
-    first: Sequence[Detections] | None = None,
-) -> list[Detections]:
-    """What the network sees at one look; `first` is what it saw at the first. Boxes are in pixels of the images."""
-    by_size: dict[tuple[int, int], list[tuple[int, View]]] = {}
-    found: dict[int, Detections] = {}
-    for place, image in enumerate(images):
-        boxes = None if first is None else first[place].boxes
-        size = image.shape[0], image.shape[1]
-        seen = view(look, size, boxes, data.network.width_multiple, data.network.max_width)
-        if seen is None and first is not None:
-            found[place] = first[place]
-        elif seen is not None:
-            by_size.setdefault(seen.network_hw, []).append((place, seen))
-    for items in by_size.values():
-        for start in range(0, len(items), EVALUATION_BATCH):
-            some = items[start : start + EVALUATION_BATCH]
-            batch = torch.from_numpy(np.stack([seen.cut(images[place]) for place, seen in some]))  # [N, H, W, 3]
-            for (place, seen), one in zip(some, model.detect(batch.permute(0, 3, 1, 2)), strict=True):
-                found[place] = Detections(seen.to_image(one.boxes), one.scores, one.probs)
-    return [found[place] for place in range(len(images))]
-
-
 def look_again(
     model: CenterDetector,
     images: Sequence[npt.NDArray[np.uint8]],
     first: Sequence[Detections],
-    looks: Sequence[Look],
-    data: CaptchaData,
+    settings: NetworkSettings,
+    charset: Charset,
     options: ReadingOptions,
 ) -> list[str]:
     """The strings after as many looks as `Reader` takes, the first of which is given."""
     compared = replace(options, top_k=STRINGS_PER_LOOK)
-    seen = [[read(one, data.charset, compared)] for one in first]
+    seen = [[read(one, charset, compared)] for one in first]
+    found = [np.array([c.box for c in one.characters], np.float32).reshape(-1, 4) for (one,) in seen]
     answers: list[Reading] = [agree(readings, 1) for readings in seen]
-    for look in looks[1:]:
-        unsure = [place for place, answer in enumerate(answers) if answer.confidence <= SURE]
-        again = detections(model, [images[place] for place in unsure], look, data, [first[place] for place in unsure])
+    for look in settings.looks[1:]:
+        unsure = [
+            place
+            for place, answer in enumerate(answers)
+            if answer.confidence <= SURE and (len(found[place]) or not look.zooms)
+        ]
+        some = [images[place] for place in unsure]
+        again = detect_all(model, some, settings, look, [found[place] for place in unsure])
         for place, one in zip(unsure, again, strict=True):
-            seen[place].append(read(one, data.charset, compared))
+            seen[place].append(read(one, charset, compared))
             answers[place] = agree(seen[place], 1)
     return [answer.text for answer in answers]
 
@@ -537,7 +515,7 @@ def measure(model: CenterDetector, samples: CachedSamples, data: CaptchaData, co
     options: ReadingOptions = instantiate(config.task.reading)
     settings = reader_settings(data.charset, data.network, options, list(config.trainer_data.heights))
     images = [samples(index).image for index in range(len(samples))]
-    first = detections(model, images, settings.looks[0], data)
+    first = detect_all(model, images, settings, settings.looks[0])
 
     def one_look(thresh: float) -> StringMatchResult:
         changed = replace(options, score_thresh=thresh)
@@ -546,7 +524,7 @@ def measure(model: CenterDetector, samples: CachedSamples, data: CaptchaData, co
     return {
         "one look": summary(one_look(options.score_thresh)),
         "all looks": summary(
-            scores(look_again(model, images, first, settings.looks, data, options), samples.texts)
+            scores(look_again(model, images, first, settings, data.charset, options), samples.texts)
         ),
         "looks": settings.looks,
         "exact_by_thresh": {str(thresh): one_look(thresh).exact_match for thresh in THRESHOLDS},

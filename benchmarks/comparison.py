@@ -31,14 +31,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
 
-from detector.evaluation.benchmark import LabelledImage, Source, evaluate
+from detector.evaluation.benchmark import Source, evaluate
 from detector.evaluation.comparison import OWN, Comparison, RunRecord, SetRecord
 from detector.evaluation.report import machine
 from detector.images import load
 from detector.records import Character, Reading
 from detector.training.data import OnlineSource
 from detector.training.measure import image_of, measured_runs
-from detector.training.run import TEST_SEED, finished, load_config
+from detector.training.run import TEST_SEED, finished, labelled_images, load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTES = "## What it means\n\n", "\n\n## Runs\n"  # what stands around the part of the document that is written by hand
@@ -189,20 +189,16 @@ def measure_peers(folder: Path) -> None:
             continue
         config = load_config(runs[0])
         families = {OWN: config.data.val.family} | dict(config.tests)
-        sets = {name: evaluate(name, reader, images_of(families[name], config.test_count)) for name in families}
+        sources = {name: OnlineSource(instantiate(family), TEST_SEED) for name, family in families.items()}
+        sets = {
+            name: evaluate(name, reader, labelled_images(source, config.test_count)) for name, source in sources.items()
+        }
         RunRecord(
             run=place.relative_to(folder).as_posix(), name=config.name, label="ddddocr", seed=0, images_seen=0,
             train_images=None, learning_rate=0.0, optimizer="", parameters=0, macs=0, macs_hw=(0, 0),
             train_images_per_s=0.0, reading_ms=1000 / sets[OWN].images_per_second, history=[], machine=machine(),
             sets={name: SetRecord.of(evaluation) for name, evaluation in sets.items()},
         ).save(place)  # fmt: skip
-
-
-def images_of(family: DictConfig, count: int) -> list[LabelledImage]:
-    """Test images of a family."""
-    source = OnlineSource(instantiate(family), TEST_SEED)
-    samples = [source(index) for index in range(count)]
-    return [LabelledImage(str(index), sample.image, sample.text) for index, sample in enumerate(samples)]
 
 
 def notes_of(document: Path) -> str:

@@ -337,7 +337,7 @@ HOUSE = {
     "detector/training/typed_source.py": Room(
         "datagen/sample.py detector/charset.py detector/looks.py detector/reader.py detector/reading.py "
         "detector/records.py detector/training/alignment.py detector/training/augment.py detector/training/data.py "
-        "detector/training/labels.py",
+        "detector/training/labels.py detector/training/task.py",
         "numpy torch",
     ),
     "detector/training/prospects.py": Room("detector/evaluation/metrics.py"),
@@ -352,7 +352,8 @@ HOUSE = {
     ),
     # reads with any network
     "detector/training/torch_reader.py": Room(
-        "detector/images.py detector/records.py detector/training/data.py detector/training/task.py", "numpy torch"
+        "detector/images.py detector/looks.py detector/records.py detector/training/data.py detector/training/task.py",
+        "numpy torch",
     ),
     # a whole run: train, export, measure what was exported
     "detector/training/run.py": Room(
@@ -397,10 +398,10 @@ HOUSE = {
     ),
     # trains variants of the networks
     "benchmarks/ablations.py": Room(
-        "datagen/sample.py detector/charset.py detector/evaluation/metrics.py detector/looks.py "
+        "datagen/sample.py detector/charset.py detector/evaluation/metrics.py "
         "detector/models/center.py detector/reader.py detector/reading.py detector/records.py "
         "detector/training/data.py detector/training/export.py detector/training/losses.py "
-        "detector/training/targets.py detector/training/task.py",
+        "detector/training/targets.py detector/training/task.py detector/training/typed_source.py",
         "numpy torch lightning hydra omegaconf",
     ),
     # teaches as the audit does

@@ -77,9 +77,10 @@ def test_a_run_leaves_a_reader_and_its_card(unbroken: Path) -> None:
     assert [epoch["images_seen"] for epoch in epochs] == [64, 128, 192]
 
 
-def test_a_killed_run_resumes_to_the_same_weights(unbroken: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("written", ["checkpoints/last.ckpt", "config.yaml"])  # within the first epoch: it begins anew
+def test_a_killed_run_resumes_to_the_same_weights(unbroken: Path, tmp_path: Path, written: str) -> None:
     process = start(*SMALL, f"hydra.run.dir={tmp_path}")
-    wait_for(tmp_path / "checkpoints" / "last.ckpt", process)
+    wait_for(tmp_path / written, process)
     process.send_signal(signal.SIGKILL)
     finish(process)
     assert not (tmp_path / "model.onnx").exists()

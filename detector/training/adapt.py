@@ -171,13 +171,13 @@ class Measured(NamedTuple):
     outcomes: list[Outcome]
 
 
-def adapt_and_export(config: DictConfig, run_dir: Path, resume: bool) -> float:
+def adapt_and_export(config: DictConfig, run_dir: Path) -> float:
     """Learns a captcha from a folder with typed strings and exports a reader for it.
 
     Args:
         config: as `conf/experiment/adapt.yaml` composes it.
-        run_dir: gets model.onnx, card.json, model.safetensors, int8/, audit.csv and progress.json.
-        resume: changes nothing: networks that are in its `folds/` already are not trained again.
+        run_dir: gets model.onnx, card.json, model.safetensors, int8/, audit.csv and progress.json. Networks that are in
+            its `folds/` already are not trained again.
 
     Returns:
         The share of typed strings that were read right in cross-validation.

@@ -21,11 +21,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from detector.evaluation.benchmark import LabelledImage, Source, evaluate
 from detector.evaluation.comparison import MEASURED, OWN, RunRecord, SetRecord
 from detector.evaluation.report import machine
-from detector.images import load, resize
+from detector.images import load
 from detector.models.segmentation import SegmentationRecogniser
 from detector.records import Reading
 from detector.training.data import OnlineSource
-from detector.training.run import TEST_SEED, finished, last_images, load_config, open_run
+from detector.training.run import TEST_SEED, finished, labelled_images, last_images, load_config, open_run
 from detector.training.torch_reader import TorchReader
 
 TIMED = 60  # images that reading is timed on
@@ -66,7 +66,7 @@ def measure(run_dir: Path, name: str) -> RunRecord:
     config, data, task = open_run(run_dir)
     reader = TorchReader(task, data.network)
     sets = {OWN: last_images(data, TEST_SEED, config.test_count)} | {
-        other: _images_of(OnlineSource(instantiate(config.tests[other]), TEST_SEED), config.test_count)
+        other: labelled_images(OnlineSource(instantiate(config.tests[other]), TEST_SEED), config.test_count)
         for other in config.tests
     }
     records = {
@@ -115,10 +115,11 @@ class TrueBoxes:
         model, charset = self.reader.task.model, self.reader.task.charset
         for source in sources:
             image, boxes = load(source), next(self.boxes)
-            (height, width), size = image.shape[:2], self.reader.size(image)
+            (height, width), seen = image.shape[:2], self.reader.view(image)
             assert boxes is not None  # generators know them
-            scaled = boxes * np.array([size[1] / width, size[0] / height] * 2, np.float32)
-            pixels = torch.from_numpy(resize(image, *size)).permute(2, 0, 1).unsqueeze(0)  # [1, 3, H, W]
+            network_height, network_width = seen.network_hw
+            scaled = boxes * np.array([network_width / width, network_height / height] * 2, np.float32)
+            pixels = torch.from_numpy(seen.cut(image)).permute(2, 0, 1).unsqueeze(0)  # [1, 3, H, W]
             yield from model.read_boxes(pixels, [torch.from_numpy(scaled)], charset)
 
 
@@ -135,7 +136,7 @@ def count_macs(reader: TorchReader, image: npt.NDArray[np.uint8]) -> tuple[int, 
     Returns:
         Their number, and height and width of the network's input.
     """
-    size = reader.size(image)
+    size = reader.view(image).network_hw
     formulas = {torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops}  # which the counter does not know
     with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
         list(reader.read_batch([image]))
@@ -169,8 +170,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _images_of(source: OnlineSource, count: int) -> list[LabelledImage]:
-    samples = (source(index) for index in range(count))
-    return [LabelledImage(str(index), sample.image, sample.text, sample.boxes) for index, sample in enumerate(samples)]

@@ -24,7 +24,7 @@ from detector.models.center import CenterDetector
 from detector.reader import SURE, NetworkSettings, Reader
 from detector.reading import calibrate
 from detector.training.calibration import fit_calibrations
-from detector.training.data import CaptchaData, CocoSource, OnlineSource
+from detector.training.data import CaptchaData, CocoSource, OnlineSource, Source
 from detector.training.export import (
     load_parameters,
     reader_settings,
@@ -65,8 +65,7 @@ def run(config: DictConfig, run_dir: Path) -> float:
         FileNotFoundError: if there is nothing to resume.
         RunError: if the folder holds a run of another configuration.
     """
-    resume = config.resume is not None
-    if resume:
+    if config.resume is not None:
         config = load_config(run_dir)
     elif (run_dir / "config.yaml").exists():
         _check_same(config, run_dir)
@@ -80,29 +79,23 @@ def run(config: DictConfig, run_dir: Path) -> float:
     L.seed_everything(config.seed, workers=True, verbose=False)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    share: float = get_method(config.procedure)(config, run_dir, resume)
+    share: float = get_method(config.procedure)(config, run_dir)
     return share
 
 
-def train_and_export(config: DictConfig, run_dir: Path, resume: bool) -> float:
+def train_and_export(config: DictConfig, run_dir: Path) -> float:
     """Trains a configuration, exports it and reads fresh images with what was exported.
 
     Args:
         config: as `conf/train.yaml` composes it.
-        run_dir: the run's folder.
-        resume: whether it holds the beginning of the run.
+        run_dir: the run's folder. If it holds a checkpoint, training goes on from that.
 
     Returns:
         Exact match on the fresh images; 0 if the run was interrupted before the first epoch's end.
-
-    Raises:
-        FileNotFoundError: if there is nothing to resume.
     """
     data: CaptchaData = instantiate(config.data)
     task = build_task(config, data)
     checkpoint = run_dir / "checkpoints" / "last.ckpt"
-    if resume and not checkpoint.exists():
-        raise FileNotFoundError(f"{checkpoint} is missing: the run ended before its first epoch; start it anew")
     trainer: L.Trainer = instantiate(config.trainer)
     interrupted = _fit(trainer, task, data, checkpoint if checkpoint.exists() else None)
     if not trainer.is_global_zero:
@@ -283,10 +276,14 @@ def last_images(data: CaptchaData, seed: int, count: int) -> list[LabelledImage]
     """Images of validation's kind that nobody has seen; a data set on disk has no others than validation's own."""
     source = data.val_source
     if isinstance(source, OnlineSource):
-        samples = [replace(source, seed=seed)(index) for index in range(count)]
-    else:
-        assert isinstance(source, CocoSource)
-        samples = [source(index) for index in range(min(count, len(source)))]
+        return labelled_images(replace(source, seed=seed), count)
+    assert isinstance(source, CocoSource)
+    return labelled_images(source, min(count, len(source)))
+
+
+def labelled_images(source: Source, count: int) -> list[LabelledImage]:
+    """The first samples of a source, to be read."""
+    samples = map(source, range(count))
     return [LabelledImage(str(index), sample.image, sample.text, sample.boxes) for index, sample in enumerate(samples)]
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from detector.images import ImageError, Source, boxes_to_image, load, network_width, resize
+from detector.images import ImageError, Source, load
+from detector.looks import Look, View, view
 from detector.records import Reading
 from detector.training.data import NetworkInput
 from detector.training.task import CaptchaTask
@@ -40,7 +41,7 @@ class TorchReader:
         by_size: dict[tuple[int, int], list[int]] = {}
         for place, image in enumerate(loaded):
             if not isinstance(image, ImageError):
-                by_size.setdefault(self.size(image), []).append(place)
+                by_size.setdefault(self.view(image).network_hw, []).append(place)
         answers: dict[int, Reading] = {}
         for places in by_size.values():
             for start in range(0, len(places), batch_size):
@@ -50,18 +51,20 @@ class TorchReader:
         for place, image in enumerate(loaded):
             yield image if isinstance(image, ImageError) else answers[place]
 
-    def size(self, image: Image) -> tuple[int, int]:
-        """Height and width at which an image, uint8 [H, W, 3], enters the network."""
-        network, (height, width) = self.network, image.shape[:2]
-        return network.height, network_width((height, width), network.height, network.width_multiple, network.max_width)
+    def view(self, image: Image) -> View:
+        """How an image, uint8 [H, W, 3], enters the network."""
+        network, image_hw = self.network, (image.shape[0], image.shape[1])
+        whole = view(Look(network.height), image_hw, None, network.width_multiple, network.max_width)
+        assert whole is not None  # it does not zoom
+        return whole
 
     @torch.no_grad()
     def _read(self, images: list[Image]) -> list[Reading]:
-        """Reads images of one width in the network; boxes as in the images given."""
-        size = self.size(images[0])
-        batch = torch.from_numpy(np.stack([resize(image, *size) for image in images])).permute(0, 3, 1, 2)
-        readings = self.task.read(batch.to(self.task.device))
-        return [_in_image(reading, size, image.shape[:2]) for reading, image in zip(readings, images, strict=True)]
+        """Reads images of one size in the network; boxes as in the images given."""
+        views = [self.view(image) for image in images]
+        cuts = [seen.cut(image) for seen, image in zip(views, images, strict=True)]
+        readings = self.task.read(torch.from_numpy(np.stack(cuts)).permute(0, 3, 1, 2).to(self.task.device))
+        return [_in_image(reading, seen) for reading, seen in zip(readings, views, strict=True)]
 
 
 def _load_or_error(source: Source) -> Image | ImageError:
@@ -71,11 +74,11 @@ def _load_or_error(source: Source) -> Image | ImageError:
         return error
 
 
-def _in_image(reading: Reading, network_hw: tuple[int, int], image_hw: tuple[int, int]) -> Reading:
+def _in_image(reading: Reading, seen: View) -> Reading:
     """The reading with its boxes in pixels of the image."""
     if not reading.characters:
         return reading
-    boxes = boxes_to_image(np.array([c.box for c in reading.characters], np.float32), network_hw, image_hw)
+    boxes = seen.to_image(np.array([character.box for character in reading.characters], np.float32))
     moved = (
         replace(character, box=tuple(box)) for character, box in zip(reading.characters, boxes.tolist(), strict=True)
     )

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from datagen.sample import CaptchaSample
 from detector.charset import Charset
@@ -22,19 +20,12 @@ from detector.training.alignment import Alignment, align_text
 from detector.training.augment import Augmentation
 from detector.training.data import Source
 from detector.training.labels import Image, TypedImage
+from detector.training.task import Detector
 
 SURE = 0.95  # confidence of a string that is trained on although nobody typed it
 _BATCH = 32
 
 Boxes = npt.NDArray[np.float32]
-
-
-class Detector(Protocol):
-    """A network with boxes."""
-
-    def detect(self, images: Tensor) -> list[Detections]:
-        """The characters of each image of a batch, uint8 [N, 3, H, W]."""
-        ...
 
 
 @dataclass(frozen=True)

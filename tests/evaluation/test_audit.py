@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_reader import boxes_of, plain_image, reading_of, write_folder
-from hydra.core.global_hydra import GlobalHydra
 
 from detector.evaluation.audit import LISTED, Rate, audit, tries
 from detector.evaluation.benchmark import DatasetError, LabelledImage, Outcome
 from detector.images import ImageError, load
 from detector.reader import Reader
 from detector.records import Reading
-
-SCRIPT = Path(__file__).parents[2] / "evaluate.py"
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Runs `python evaluate.py ARGUMENTS` in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run_script(*arguments):
-        monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
-        GlobalHydra.instance().clear()
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-
-    return run_script
 
 
 def document(path):

@@ -1,31 +1,13 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 from fake_reader import FakeReader, write_folder
-from hydra.core.global_hydra import GlobalHydra
 
 import detector.evaluation.options
-
-SCRIPT = Path(__file__).parents[2] / "evaluate.py"
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Runs `python evaluate.py ARGUMENTS` in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run_script(*arguments):
-        monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
-        GlobalHydra.instance().clear()
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-
-    return run_script
 
 
 @pytest.fixture
