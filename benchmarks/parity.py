@@ -2,11 +2,11 @@
 
 Captchas of all generators of the project, empty pictures among them, are read
 
-- by the network in PyTorch (`detect`, then `reading.read`) and by ONNX Runtime, both at one look;
+- by the network in PyTorch (`detect`, then `reading.read`) and, exported at 32 bits, by ONNX Runtime, both at one look;
 - by a `Reader` one by one, by `infer.py`, and by `detector.scale` on a Ray of its own, with all looks.
 
-The first of each is compared with the rest; the exit status is 1 if any string differs. With the 8-bit weights the
-strings may differ from those of the others: how many do is counted.
+The first of each is compared with the rest; the exit status is 1 if any string differs. The bundled weights are of 8
+bits, so their strings may differ from those of the 32-bit export: how many do is counted.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from detector.models.center import CenterDetector
 from detector.reader import Reader, find_weights
 from detector.reading import calibrate, read
 from detector.records import Reading
-from detector.training.export import load_parameters
+from detector.training.export import load_parameters, save_weights, to_onnx
 
 ROOT = Path(__file__).resolve().parent.parent
 Answers: TypeAlias = "list[tuple[str, float]]"
@@ -50,20 +50,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--weights", default="default", help="a folder with model.safetensors, or its bundled name")
-    parser.add_argument("--int8", default="tiny", help="8-bit weights to be compared with those")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         images, answers = Path(folder) / "images", Path(folder) / "answers"
         files = draw(images, args.images)
-        once, often = Reader(args.weights, threads=1, looks=1), Reader(args.weights, threads=1)
-        by_onnx, by_reader = [by(reader, files) for reader in (once, often)]
+        bundled = Reader(args.weights, threads=1)
+        model, exported = network(args.weights), Path(folder) / "exported"
+        save_weights(exported, to_onnx(model, bundled.settings), {})
+        once, often = [Reader(exported, threads=1, looks=looks) for looks in (1, None)]
+        by_reader = by(bundled, files)
         print(f"{'one way':20}{'the other':30}{'images':>8}{'strings differ':>16}{'confidence, at most':>21}")
-        different = compare("ONNX, one look", by_onnx, "PyTorch, one look", by_torch(args.weights, once, files))
-        different += compare("ONNX", by_reader, "infer.py", by_infer(images, answers, args.weights))
-        different += compare("ONNX", by_reader, "detector.scale", by_ray(images, answers, args.weights))
-        small = [by(Reader(args.int8, threads=1, looks=looks), files) for looks in (1, None)]
-        compare("ONNX, one look", by_onnx, f"{args.int8}, one look", small[0])
-        compare("ONNX", by_reader, args.int8, small[1])
+        different = compare("32 bits, one look", by(once, files), "PyTorch, one look", by_torch(model, once, files))
+        different += compare(args.weights, by_reader, "infer.py", by_infer(images, answers, args.weights))
+        different += compare(args.weights, by_reader, "detector.scale", by_ray(images, answers, args.weights))
+        compare(args.weights, by_reader, "32 bits", by(often, files))
     return 1 if different else 0
 
 
@@ -99,12 +99,19 @@ def by(reader: Reader, files: list[str]) -> Answers:
     return [answer(reader.read(file)) for file in files]
 
 
-def by_torch(weights: str, reader: Reader, files: list[str]) -> Answers:
-    """Answers of the network in PyTorch, read as `reader` reads."""
-    folder, settings = find_weights(weights).parent, reader.settings
+def network(weights: str) -> CenterDetector:
+    """The network of a weights folder, in PyTorch."""
+    folder = find_weights(weights).parent
     recipe = json.loads((folder / "card.json").read_text(encoding="utf-8"))["recipe"]
-    model: CenterDetector = instantiate(recipe["model"])(num_classes=len(reader.charset))
-    load_parameters(model.eval(), folder / "model.safetensors", reader.charset)
+    charset = Reader(weights).charset
+    model: CenterDetector = instantiate(recipe["model"])(num_classes=len(charset))
+    load_parameters(model.eval(), folder / "model.safetensors", charset)
+    return model
+
+
+def by_torch(model: CenterDetector, reader: Reader, files: list[str]) -> Answers:
+    """Answers of the network in PyTorch, read as `reader` reads."""
+    settings = reader.settings
     answers = []
     for file in files:
         pixels = to_network(load(file), settings.height, settings.width_multiple, settings.max_width)

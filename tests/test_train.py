@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from datagen.kcaptcha import kcaptcha
 from detector.reader import Reader
+from detector.training.run import load_config
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
@@ -106,6 +108,17 @@ def test_ctrl_c_leaves_usable_weights(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     output = finish(process)
     assert f"resume={tmp_path}" in output
+    assert Reader(tmp_path).charset.characters == "0123456789"
+
+
+def test_a_run_ends_with_its_time(tmp_path: Path) -> None:
+    endless = ["trainer_data.epoch_batches=80000", "task.warmup_steps=5", "+trainer.max_time=00:00:00:08"]
+    process = start(*SMALL, *endless, f"hydra.run.dir={tmp_path}")
+    output = finish(process)
+    assert process.returncode == 0, output
+    checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=False)
+    assert 0 < checkpoint["global_step"] < 80000
+    assert checkpoint["lr_schedulers"][0]["_last_lr"][0] < 0.05 * load_config(tmp_path).task.learning_rate
     assert Reader(tmp_path).charset.characters == "0123456789"
 
 

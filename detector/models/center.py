@@ -116,13 +116,14 @@ class StringStage(nn.Module):
 
     Args:
         num_classes: size of the charset.
-        channels: of the first stage's features, and of its own.
+        features: channels of the first stage's features.
+        channels: of this one.
         layers: of attention.
     """
 
-    def __init__(self, num_classes: int, channels: int, layers: int) -> None:
+    def __init__(self, num_classes: int, features: int, channels: int, layers: int) -> None:
         super().__init__()
-        self.embed = nn.Linear(channels + num_classes + 5, channels)
+        self.embed = nn.Linear(features + num_classes + 5, channels)
         self.relate = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, layers * ATTENTION_HEADS))
         self.layers = nn.ModuleList(CandidateAttention(channels) for _ in range(layers))
         self.norm = nn.LayerNorm(channels)
@@ -138,7 +139,7 @@ class StringStage(nn.Module):
         sizes = (x2y2 - x1y1).clamp(min=1.0)  # [N, 2, K] width, height
         geometry = torch.cat([middles / 64, sizes.log() - 3], dim=1)  # [N, 4, K], about -2..2, if images are 64 high
         logits = [classes.clamp(-10, 10) / 5, centers.clamp(-10, 10).unsqueeze(2) / 4]
-        known = torch.cat([features, *logits, geometry.transpose(1, 2)], dim=2)  # [N, K, channels + C + 5]
+        known = torch.cat([features, *logits, geometry.transpose(1, 2)], dim=2)  # [N, K, features + C + 5]
         x = self.embed(known.flatten(0, 1))  # [N * K, channels]: matrices, which runtimes are fastest at
         biases = self._relate(middles, sizes) + torch.where(used, 0.0, NOTHING)[:, None, None, :]
         for layer, bias in zip(self.layers, biases.chunk(len(self.layers), dim=1), strict=True):
@@ -161,9 +162,10 @@ class CenterDetector(nn.Module):
 
     Args:
         num_classes: size of the charset.
-        width: channels of the output grid; the other stages scale with it. 64 gives about 0.6 M parameters.
+        width: channels of the output grid; the rest of the first stage scales with it. 64 gives about 0.6 M parameters.
         context_blocks: residual blocks at the coarsest scale, where a cell sees its neighbouring characters.
         string_layers: layers of attention between the candidates, at least 1.
+        string_width: channels of the second stage, a multiple of 4.
         max_detections: candidates kept per image, the best ones.
         class_smoothing: label smoothing of the class losses, in [0, 1).
         spelling_weight: of the loss that asks for the string alone, for images whose boxes are not certain.
@@ -175,6 +177,7 @@ class CenterDetector(nn.Module):
         width: int = 64,
         context_blocks: int = 1,
         string_layers: int = 2,
+        string_width: int = 64,
         max_detections: int = 32,
         class_smoothing: float = 0.02,
         spelling_weight: float = 0.0,
@@ -206,7 +209,7 @@ class CenterDetector(nn.Module):
             self.predict.bias.zero_()
             self.predict.bias[0] = -4.0  # few cells are centres: start from a low prior (RetinaNet, arXiv:1708.02002)
             self.predict.bias[-4:] = 1.0
-        self.string = StringStage(num_classes, width, string_layers)
+        self.string = StringStage(num_classes, width, string_width, string_layers)
 
     def features(self, images: Tensor) -> Tensor:
         """What the predictions are made from.

@@ -189,7 +189,7 @@ def collate(samples: Sequence[CaptchaSample], charset: Charset, network_hw: tupl
 
 
 class TrainChunks(Dataset[list[B]], Generic[P, B]):
-    """Chunk c holds samples c * chunk .. (c + 1) * chunk - 1 as batches of about equal width, in random order.
+    """Chunk c holds the c-th as many samples as it needs, as batches of about equal width, in random order.
 
     Args:
         source: where samples come from.
@@ -202,6 +202,8 @@ class TrainChunks(Dataset[list[B]], Generic[P, B]):
         heights: every batch has one of these heights, multiples of `network.width_multiple`, so that the network knows
             small and large characters.
         seed: changes the stretching, the heights and the order of batches.
+        views: how often a chunk has each of its samples, every time stretched by another factor, so that a processor
+            that draws slowly feeds a fast GPU (repeated augmentation, arXiv:1901.09335).
     """
 
     def __init__(
@@ -214,15 +216,17 @@ class TrainChunks(Dataset[list[B]], Generic[P, B]):
         stretch: tuple[float, float],
         heights: Sequence[int],
         seed: int,
+        views: int = 1,
     ) -> None:
         self.source, self.collate, self.network = source, collate, network
         self.batch_size, self.batches, self.seed = batch_size, batches, seed
-        self.stretch, self.heights = stretch, heights
+        self.stretch, self.heights, self.views = stretch, heights, views
 
     def __getitem__(self, chunk: int) -> list[B]:
         rng = np.random.default_rng((self.seed, 2, chunk))
         size = self.batch_size * self.batches
-        samples = [self.source(index) for index in range(chunk * size, (chunk + 1) * size)]
+        drawn = size // self.views
+        samples = [self.source(index) for index in range(chunk * drawn, (chunk + 1) * drawn)] * self.views
         narrow, wide = self.stretch
         stretches = np.exp(rng.uniform(np.log(narrow), np.log(wide), size))
         widths = np.array([self.network.width(s, f) for s, f in zip(samples, stretches, strict=True)])
@@ -303,9 +307,11 @@ class CaptchaData(L.LightningDataModule):
         heights: see `TrainChunks`.
         workers: processes per device that draw or read.
         seed: changes everything random here.
+        views: see `TrainChunks`.
 
     Raises:
-        ValueError: if an epoch is not a whole number of chunks, or the network cannot take a height.
+        ValueError: if an epoch is not a whole number of chunks, a chunk not one of samples, or the network cannot take
+            a height.
     """
 
     def __init__(
@@ -322,10 +328,13 @@ class CaptchaData(L.LightningDataModule):
         heights: Sequence[int],
         workers: int,
         seed: int,
+        views: int = 1,
     ) -> None:
         super().__init__()
         if epoch_batches % chunk_batches:
             raise ValueError(f"epoch_batches={epoch_batches} must be a multiple of chunk_batches={chunk_batches}")
+        if chunk_batches * batch_size % views:
+            raise ValueError(f"chunk_batches={chunk_batches} times batch_size={batch_size} must be a multiple of {views=}")
         for height in (network.height, *heights):
             if height % network.width_multiple or not 2 * network.width_multiple <= height <= MAX_HEIGHT:
                 raise ValueError(
@@ -336,7 +345,7 @@ class CaptchaData(L.LightningDataModule):
         self.network = network
         self.train_source, self.val_source, self.val_count = train, val, val_count
         self.batch_size, self.chunk_batches, self.workers, self.seed = batch_size, chunk_batches, workers, seed
-        self.stretch, self.heights = (stretch[0], stretch[1]), tuple(heights)
+        self.stretch, self.heights, self.views = (stretch[0], stretch[1]), tuple(heights), views
         self.chunks_per_epoch = epoch_batches // chunk_batches
         self.val_batches: ValBatches | None = None
 
@@ -347,8 +356,9 @@ class CaptchaData(L.LightningDataModule):
     def chunks_of(self, source: Callable[[int], P], collate: Collate[P, B]) -> TrainChunks[P, B]:
         """Chunks of the sizes, stretching and heights of this run."""
         return TrainChunks(
-            source, collate, self.network, self.batch_size, self.chunk_batches, self.stretch, self.heights, self.seed
-        )
+            source, collate, self.network, self.batch_size, self.chunk_batches,
+            self.stretch, self.heights, self.seed, self.views,
+        )  # fmt: skip
 
     def train_dataloader(self) -> ChunkLoader[Any, Any]:
         """The chunks of the current epoch and process; asked for anew in every epoch."""

@@ -33,6 +33,7 @@ from detector.looks import Look
 from detector.reader import METADATA_KEY, NetworkSettings
 from detector.reading import ReadingOptions
 from detector.training.data import MAX_HEIGHT, NetworkInput
+from detector.training.widening import widened
 
 _QUANTIZED = ("Conv", "Relu", "Add", "Resize")
 WIDER = 1.4  # stretch of a look, for squeezed text
@@ -240,13 +241,22 @@ def save_card(folder: str | Path, card: Mapping[str, Any]) -> None:
 
 
 def save_parameters(path: str | Path, model: nn.Module, charset: Charset) -> None:
-    """Writes a network's parameters as safetensors, to start other trainings from."""
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    """Writes a network's parameters as safetensors, to start other trainings from: weights in half precision."""
+    state = {
+        name: (value.half() if value.ndim > 1 else value).detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
     write_whole(Path(path), save(state, {"charset": charset.characters}))
 
 
-def load_parameters(model: nn.Module, path: str | Path, charset: Charset) -> None:
+def load_parameters(model: nn.Module, path: str | Path, charset: Charset, *, widen: bool = False) -> None:
     """Loads into a network what `save_parameters` wrote.
+
+    Args:
+        model: the network.
+        path: the file.
+        charset: the network's.
+        widen: whether the file may hold a narrower network, whose answers the wide one then gives.
 
     Raises:
         ValueError: if the weights were trained for another charset or network.
@@ -257,9 +267,12 @@ def load_parameters(model: nn.Module, path: str | Path, charset: Charset) -> Non
         raise ValueError(
             f"{path} is for the charset {stored!r}, not {charset.characters!r}: set charset.characters={stored!r}"
         )
+    state = load_file(path)
     try:
-        model.load_state_dict(load_file(path))
-    except RuntimeError as error:
+        if widen:
+            state = widened(state, {name: value.shape for name, value in model.state_dict().items()})
+        model.load_state_dict(state)
+    except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"{path} does not fit the network: set the same model options as in its card ({error})"
         ) from error

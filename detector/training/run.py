@@ -160,6 +160,7 @@ def _finish(
     task.load_state_dict(state["state_dict"])
     task.cpu().eval()
     save_parameters(run_dir / "model.safetensors", task.model, task.charset)
+    load_parameters(task.model, run_dir / "model.safetensors", task.charset)  # what is exported is what was saved
     facts = _card(config, task, state)
     test = last_images(data, TEST_SEED, config.test_count)
     if isinstance(task.model, CenterDetector):
@@ -306,7 +307,7 @@ def build_task(config: DictConfig, data: CaptchaData) -> CaptchaTask:
     """Makes the task with a fresh network, or with one that starts from the weights of `config.init`."""
     model: nn.Module = instantiate(config.model)(num_classes=len(data.charset))
     if config.init is not None:
-        load_parameters(model, Path(config.init) / "model.safetensors", data.charset)
+        load_parameters(model, Path(config.init) / "model.safetensors", data.charset, widen=True)
     task: CaptchaTask = instantiate(config.task)(model=model, charset=data.charset)
     return task
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import TQDMProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import Timer, TQDMProgressBar, WeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
@@ -142,7 +142,7 @@ class CaptchaTask(L.LightningModule):
         checkpoint[METRICS_KEY] = {name: float(value) for name, value in metrics.items() if name.startswith("val/")}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser, with warm-up and cosine, per step."""
+        """The optimiser; per step a warm-up, then a cosine to the end of the steps or of the trainer's `max_time`."""
         optimizer = self.make_optimizer(self.model.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         total = int(self.trainer.estimated_stepping_batches)
 
@@ -150,10 +150,18 @@ class CaptchaTask(L.LightningModule):
             if step < self.warmup_steps:
                 return (step + 1) / self.warmup_steps
             progress = (step - self.warmup_steps) / max(1, total - self.warmup_steps)
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, max(progress, self._share_of_time()))))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _share_of_time(self) -> float:
+        """How much of the trainer's `max_time` is over; 0 if that is not set."""
+        for timer in self.trainer.callbacks:
+            if isinstance(timer, Timer) and (remaining := timer.time_remaining()) is not None:
+                share: float = self.trainer.strategy.broadcast(timer.time_elapsed() / (timer.time_elapsed() + remaining))
+                return share
+        return 0.0
 
 
 def fast_precision() -> Literal["bf16-mixed", "32-true"]:

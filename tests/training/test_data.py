@@ -29,10 +29,10 @@ FAMILY = RenderedText(kcaptcha("generator", {"overflow": "widen"}), TextSampler(
 
 
 def chunks(
-    seed: int = 3, stretch: tuple[float, float] = (0.8, 1.5), heights: tuple[int, ...] = (64,)
+    seed: int = 3, stretch: tuple[float, float] = (0.8, 1.5), heights: tuple[int, ...] = (64,), views: int = 1
 ) -> TrainChunks[CaptchaSample, Batch]:
     digits = partial(collate, charset=DIGITS)
-    return TrainChunks(OnlineSource(FAMILY, seed), digits, NetworkInput(), 4, 3, stretch, heights, seed)
+    return TrainChunks(OnlineSource(FAMILY, seed), digits, NetworkInput(), 4, 3, stretch, heights, seed, views)
 
 
 def assert_same(first: list[Batch], second: list[Batch]) -> None:
@@ -90,6 +90,17 @@ def test_a_chunk_holds_each_of_its_samples_once() -> None:
     assert sorted(texts) == sorted(source(index).text for index in range(24, 36))
 
 
+def test_with_views_a_chunk_holds_fewer_samples_each_several_times() -> None:
+    source, chunk = OnlineSource(FAMILY, 3), chunks(views=3)[2]
+    texts = [text for batch in chunk for text in batch.texts]
+    assert sorted(texts) == sorted([source(index).text for index in range(8, 12)] * 3)
+    widths: dict[str, set[int]] = {}
+    for batch in chunk:
+        for text in batch.texts:
+            widths.setdefault(text, set()).add(batch.images.shape[3])
+    assert any(len(found) > 1 for found in widths.values())  # stretched by another factor each time
+
+
 def test_batches_have_the_heights_and_keep_the_proportions() -> None:
     plain, scaled = [], []
     for number in range(6):
@@ -128,6 +139,8 @@ def test_an_epoch_is_a_whole_number_of_chunks() -> None:
     source = OnlineSource(FAMILY, 1)
     with pytest.raises(ValueError, match="multiple"):
         CaptchaData(source, source, "digits", NetworkInput(), 4, 10, 8, 3, (1, 1), (64,), 0, 1)
+    with pytest.raises(ValueError, match="views=3"):
+        CaptchaData(source, source, "digits", NetworkInput(), 4, 10, 8, 2, (1, 1), (64,), 0, 1, views=3)
 
 
 def test_a_data_set_on_disk_comes_back(tmp_path: Path) -> None:

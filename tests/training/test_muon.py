@@ -9,9 +9,9 @@ from detector.training.muon import Muon, orthogonalise
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 40), (40, 8), (1, 16), (16, 1)])
 def test_singular_values_become_alike(shape: tuple[int, int]) -> None:
-    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    matrix[0] *= 50  # one direction that would drown the others
-    values = torch.linalg.svdvals(orthogonalise(matrix)) / math.sqrt(max(shape)) / 0.2
+    matrices = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    matrices[:, 0] *= 50  # one direction that would drown the others
+    values = torch.linalg.svdvals(orthogonalise(matrices)) / math.sqrt(max(shape)) / 0.2  # [2, the lesser of shape]
     assert values.min() > 0.6
     assert values.max() < 1.3
 
@@ -22,7 +22,7 @@ def test_a_convolution_moves_as_the_matrix_it_is() -> None:
     convolution.weight.grad = torch.randn_like(before)
     Muon([convolution.weight], lr=0.1, weight_decay=0.0).step()
     ahead = convolution.weight.grad * 0.05 * 0.95 + convolution.weight.grad * 0.05  # Nesterov's, after one step
-    torch.testing.assert_close(before - convolution.weight, 0.1 * orthogonalise(ahead.flatten(1)).view_as(before))
+    torch.testing.assert_close(before - convolution.weight, 0.1 * orthogonalise(ahead.flatten(1)[None]).view_as(before))
 
 
 def test_vectors_move_as_with_adam() -> None:
