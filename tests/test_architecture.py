@@ -309,6 +309,8 @@ HOUSE = {
     ),
     # the optimiser
     "detector/training/muon.py": Room("", "torch"),
+    # a start from a narrower network
+    "detector/training/widening.py": Room("", "torch"),
     # training-time validation reads and counts as everybody does
     "detector/training/task.py": Room(
         "detector/records.py detector/charset.py detector/reading.py detector/evaluation/metrics.py "
@@ -318,7 +320,7 @@ HOUSE = {
     # torch to ONNX
     "detector/training/export.py": Room(
         "detector/files.py detector/charset.py detector/images.py detector/looks.py detector/reading.py "
-        "detector/reader.py detector/training/data.py",
+        "detector/reader.py detector/training/data.py detector/training/widening.py",
         "numpy torch onnx onnxruntime safetensors",
     ),
     # one captcha, learnt from typed strings

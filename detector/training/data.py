@@ -334,7 +334,9 @@ class CaptchaData(L.LightningDataModule):
         if epoch_batches % chunk_batches:
             raise ValueError(f"epoch_batches={epoch_batches} must be a multiple of chunk_batches={chunk_batches}")
         if chunk_batches * batch_size % views:
-            raise ValueError(f"chunk_batches={chunk_batches} times batch_size={batch_size} must be a multiple of {views=}")
+            raise ValueError(
+                f"chunk_batches={chunk_batches} times batch_size={batch_size} must be a multiple of {views=}"
+            )
         for height in (network.height, *heights):
             if height % network.width_multiple or not 2 * network.width_multiple <= height <= MAX_HEIGHT:
                 raise ValueError(

@@ -97,7 +97,7 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 
 
 def _alike(tensors: Iterable[Tensor]) -> Iterable[list[int]]:
-    """Places of the tensors of each shape: together they cost a GPU hardly more launches than one, but a CPU more time."""
+    """Places of the tensors of each shape, which cost a GPU as many launches as one; a CPU is slower at that."""
     found: dict[torch.Size, list[int]] = {}
     for place, tensor in enumerate(tensors):
         found.setdefault(tensor.shape, []).append(place)

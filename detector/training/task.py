@@ -157,9 +157,11 @@ class CaptchaTask(L.LightningModule):
 
     def _share_of_time(self) -> float:
         """How much of the trainer's `max_time` is over; 0 if that is not set."""
-        for timer in self.trainer.callbacks:
+        for timer in self.trainer.callbacks:  # type: ignore[attr-defined]  # set by its connector
             if isinstance(timer, Timer) and (remaining := timer.time_remaining()) is not None:
-                share: float = self.trainer.strategy.broadcast(timer.time_elapsed() / (timer.time_elapsed() + remaining))
+                share: float = self.trainer.strategy.broadcast(
+                    timer.time_elapsed() / (timer.time_elapsed() + remaining)
+                )
                 return share
         return 0.0
 

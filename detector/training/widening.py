@@ -29,7 +29,7 @@ def widened(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> di
     generator = torch.Generator().manual_seed(0)
     result = {}
     for name, tensor in state.items():
-        outputs, inputs = ([*shapes[name][:2]] + [1, 1])[:2]
+        outputs, inputs = [*shapes[name][:2], 1, 1][:2]
         behind = tensor.shape[1] - features if name == "string.embed.weight" else 0  # inputs that are no channels
         if tensor.ndim > 1 and tensor.shape[1] < inputs:
             tensor = _share_out(tensor.float(), inputs, behind, generator)

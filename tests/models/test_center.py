@@ -100,14 +100,14 @@ def some_candidates(count: int, used: int) -> Candidates:
 def trained_stage() -> StringStage:
     """A second stage that corrects at random."""
     torch.manual_seed(0)
-    stage = StringStage(5, channels=16, layers=2).eval()
+    stage = StringStage(5, features=16, channels=16, layers=2).eval()
     torch.nn.init.normal_(stage.correct.weight)
     return stage
 
 
 def test_a_new_second_stage_corrects_nothing() -> None:
     candidates = some_candidates(8, used=8)
-    presence, classes = StringStage(5, channels=16, layers=2)(candidates)
+    presence, classes = StringStage(5, features=16, channels=16, layers=2)(candidates)
     assert torch.equal(presence, candidates.centers)
     assert torch.equal(classes, candidates.classes)
 
@@ -155,7 +155,7 @@ def doubles(generator: torch.Generator) -> Candidates:
 def test_the_second_stage_learns_which_of_two_boxes_counts() -> None:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    stage = StringStage(5, channels=16, layers=2)
+    stage = StringStage(5, features=16, channels=16, layers=2)
     optimizer = Muon(stage.parameters(), lr=7e-3, weight_decay=0.0)
     first_of_each = (torch.arange(8) < 4).float().expand(64, 8)
     for _ in range(150):
