@@ -16,7 +16,6 @@ import csv
 import io
 import json
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -57,7 +56,6 @@ from detector.training.task import CaptchaTask, ema
 from detector.training.typed_source import TypedSource, align_all, align_at
 
 DOUBTED = 0.8  # confidence of a reading against which a typed string is worth a second look
-LARGER = "default"  # bundled weights that read more than those which are taught
 HEIGHTS = (48, 64, 80, 96, 112)  # of the network's input, of which the one at which the strings fit best is taken
 
 State = dict[str, Tensor]
@@ -222,7 +220,6 @@ class Adaptation:
         else:
             judged, settings, state = before, before_settings, None
         self._export(captcha, settings, state, judged, prospects)
-        self._mention_the_larger(captcha, right(judged))
         self.progress.finish(prospects.to_dict() | {"weights": str(self.run_dir)})
         return right(judged) / len(judged)
 
@@ -343,7 +340,12 @@ class Adaptation:
     ) -> list[Outcome]:
         """Exports a network and reads with what was exported."""
         save_weights(folder, to_onnx(self._model(state), settings), {})
-        return read_all(Reader(folder, threads=self.config.threads), typed)
+        answers = Reader(folder, threads=self.config.threads).read_batch([item.image for item in typed])
+        return [
+            Outcome(item.file, item.text, answer)
+            for item, answer in zip(typed, answers, strict=True)
+            if isinstance(answer, Reading)  # always: the images are arrays
+        ]
 
     def _export(
         self,
@@ -369,19 +371,6 @@ class Adaptation:
         if doubted:
             print(f"{len(doubted)} typed strings look wrong: see {self.run_dir}/audit.csv")
         print(f"Read an image with: python infer.py IMAGE --weights {self.run_dir}")
-
-    def _mention_the_larger(self, captcha: Captcha, read: int) -> None:
-        """Says so if the larger bundled weights, too slow to be taught on a CPU, read more without having learnt."""
-        expected = captcha.expected
-        charset, length, case = expected.charset, f"{expected.min_length}-{expected.max_length}", expected.case
-        reader = Reader(LARGER, charset=charset, length=length, case=case, threads=self.config.threads)
-        reads = right(read_all(reader, captcha.typed))
-        if reads > read:
-            options = f"--charset {shlex.quote(charset)} --length {length} --case {case}"
-            print(
-                f"The weights `{LARGER}` read {reads} of the typed strings without having learnt them: "
-                f"python infer.py IMAGE {options}"
-            )
 
     def _card(self, captcha: Captcha, prospects: Prospects) -> dict[str, Any]:
         """What the weights are, for people."""
@@ -411,16 +400,6 @@ def expecting(settings: NetworkSettings, expected: Expected) -> NetworkSettings:
     """Settings of a reader that expects a captcha's strings unless it is told others."""
     lengths = (expected.min_length, expected.max_length)
     return replace(settings, allowed=expected.charset, case=expected.case, lengths=lengths)
-
-
-def read_all(reader: Reader, typed: Sequence[TypedImage]) -> list[Outcome]:
-    """Reads typed images."""
-    answers = reader.read_batch([item.image for item in typed])
-    return [
-        Outcome(item.file, item.text, answer)
-        for item, answer in zip(typed, answers, strict=True)
-        if isinstance(answer, Reading)  # always: the images are arrays
-    ]
 
 
 def right(outcomes: Sequence[Outcome]) -> int:

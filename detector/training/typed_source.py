@@ -20,7 +20,7 @@ from detector.training.alignment import Alignment, align_text
 from detector.training.augment import Augmentation
 from detector.training.data import Source
 from detector.training.labels import Image, TypedImage
-from detector.training.task import Detector
+from detector.training.task import Detector, fast_precision
 
 SURE = 0.95  # confidence of a string that is trained on although nobody typed it
 _BATCH = 32
@@ -172,8 +172,8 @@ def detect_all(
         for start in range(0, len(items), _BATCH):
             part = items[start : start + _BATCH]
             batch = np.stack([view.cut(images[place]) for place, view in part])  # [N, H, W, 3]
-            for (place, view), one in zip(
-                part, network.detect(torch.from_numpy(batch).permute(0, 3, 1, 2)), strict=True
-            ):
+            with torch.autocast("cpu", torch.bfloat16, enabled=fast_precision() == "bf16-mixed"):
+                ones = network.detect(torch.from_numpy(batch).permute(0, 3, 1, 2))
+            for (place, view), one in zip(part, ones, strict=True):
                 answers[place] = Detections(view.to_image(one.boxes), one.scores, one.probs)
     return [answers[place] for place in range(len(images))]

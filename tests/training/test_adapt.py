@@ -84,20 +84,10 @@ def test_weights_that_were_better_are_kept(adapted: tuple[Path, Path, str]) -> N
     _, run_dir, output = adapted
     accuracy = json.loads((run_dir / "card.json").read_text())["accuracy"]
     kept = load_file(run_dir / "model.safetensors")
-    base = load_file(ROOT / "detector/weights/tiny/model.safetensors")
+    base = load_file(ROOT / "detector/weights/default/model.safetensors")
     same = all(np.array_equal(kept[name], base[name]) for name in base)
     assert same == (accuracy["right_in_cross_validation"] <= accuracy["right_before"])
     assert same == ("no better" in output)
-
-
-def test_the_larger_weights_are_mentioned_where_they_read_more(adapted: tuple[Path, Path, str]) -> None:
-    folder, run_dir, output = adapted
-    accuracy = json.loads((run_dir / "card.json").read_text())["accuracy"]
-    reader = Reader("default", threads=1, charset="digits", length=4)
-    rows = list(csv.reader((folder / "labels.csv").open()))[1:]
-    reads = sum(reader.read(folder / file).text == text for file, text in rows)
-    mentioned = f"read {reads} of the typed strings without having learnt them: python infer.py" in output
-    assert mentioned == (reads > max(accuracy["right_before"], accuracy["right_in_cross_validation"]))
 
 
 def test_a_run_goes_on_from_the_networks_it_has(adapted: tuple[Path, Path, str]) -> None:
