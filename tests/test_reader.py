@@ -1,6 +1,7 @@
 import asyncio
 import base64
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from detector.images import ImageError
 from detector.reader import NetworkSettings, Reader, WeightsError, find_weights, parse_length
 from detector.reading import calibrate
 from detector.records import Reading
+
+ROOT = Path(__file__).parent.parent
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 
@@ -435,3 +438,12 @@ def test_other_options_with_the_same_network(model: Path) -> None:
     assert reader.with_options().read(bars("9J")).text == "9J"  # nothing is inherited
     with pytest.raises(ValueError, match="no character of 'xyz'"):
         reader.with_options(charset="xyz")
+
+
+def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    """What ONNX Runtime would send, it would first gather in the home folder; see `detector/__init__.py`."""
+    silent = {"CI", "GITHUB_ACTIONS", "TF_BUILD", "XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY"}
+    environment = {name: value for name, value in os.environ.items() if name not in silent} | {"HOME": str(tmp_path)}
+    code = "from detector import Reader; Reader('tiny', threads=1).read('samples/imagecaptcha-04.png')"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []

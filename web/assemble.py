@@ -16,9 +16,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from importlib.resources import files
 from pathlib import Path
-
-import onnxruntime
 
 from detector.reader import Reader, find_weights
 
@@ -105,9 +104,9 @@ def _add_runtime(folder: Path) -> None:
             _pack(file, folder / f"{file.name}.gz")
         else:
             shutil.copy(file, folder)
-    python_package = Path(onnxruntime.__file__).parent
+    python_package = files("onnxruntime")
     for name in RUNTIME_LICENCES:
-        shutil.copy(python_package / name, folder)
+        (folder / name).write_bytes((python_package / name).read_bytes())
 
 
 def _fetch_runtime(folder: Path) -> None:
