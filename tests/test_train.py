@@ -144,3 +144,16 @@ def test_weights_can_start_a_new_run(unbroken: Path, tmp_path: Path) -> None:
     assert process.returncode == 0, output
     one, two = (load_file(folder / "model.safetensors") for folder in (unbroken, tmp_path))
     assert np.array_equal(one["predict.weight"], two["predict.weight"])
+
+
+def test_baselines_start_from_weights_too(tmp_path: Path) -> None:
+    options = [*SMALL, "model=crnn", "trainer.max_epochs=1"]
+    options.remove("model.width=16")
+    for run, init in (("first", []), ("second", [f"init={tmp_path / 'first'}", "task.learning_rate=0"])):
+        process = start(*options, *init, f"hydra.run.dir={tmp_path / run}")
+        output = finish(process)
+        assert process.returncode == 0, output
+    one, two = (load_file(tmp_path / run / "model.safetensors") for run in ("first", "second"))
+    matrices = [name for name in one if one[name].ndim > 1]
+    assert matrices
+    assert all(np.array_equal(one[name], two[name]) for name in matrices)

@@ -189,7 +189,7 @@ def collate(samples: Sequence[CaptchaSample], charset: Charset, network_hw: tupl
 
 
 class TrainChunks(Dataset[list[B]], Generic[P, B]):
-    """Chunk c holds the c-th as many samples as it needs, as batches of about equal width, in random order.
+    """Chunk c holds samples c * n .. (c + 1) * n - 1, n of them, as batches of about equal width, in random order.
 
     Args:
         source: where samples come from.

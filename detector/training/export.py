@@ -256,7 +256,7 @@ def load_parameters(model: nn.Module, path: str | Path, charset: Charset, *, wid
         model: the network.
         path: the file.
         charset: the network's.
-        widen: whether the file may hold a narrower network, whose answers the wide one then gives.
+        widen: whether the file may hold a narrower centre detector, whose answers the wide one then gives.
 
     Raises:
         ValueError: if the weights were trained for another charset or network.

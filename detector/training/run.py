@@ -307,7 +307,8 @@ def build_task(config: DictConfig, data: CaptchaData) -> CaptchaTask:
     """Makes the task with a fresh network, or with one that starts from the weights of `config.init`."""
     model: nn.Module = instantiate(config.model)(num_classes=len(data.charset))
     if config.init is not None:
-        load_parameters(model, Path(config.init) / "model.safetensors", data.charset, widen=True)
+        centre = isinstance(model, CenterDetector)
+        load_parameters(model, Path(config.init) / "model.safetensors", data.charset, widen=centre)
     task: CaptchaTask = instantiate(config.task)(model=model, charset=data.charset)
     return task
 
