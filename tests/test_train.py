@@ -147,7 +147,7 @@ def test_weights_can_start_a_new_run(unbroken: Path, tmp_path: Path) -> None:
 
 
 def test_baselines_start_from_weights_too(tmp_path: Path) -> None:
-    options = [*SMALL, "model=crnn", "trainer.max_epochs=1"]
+    options = [*SMALL, "model=segmentation", "trainer.max_epochs=1"]
     options.remove("model.width=16")
     for run, init in (("first", []), ("second", [f"init={tmp_path / 'first'}", "task.learning_rate=0"])):
         process = start(*options, *init, f"hydra.run.dir={tmp_path / run}")
