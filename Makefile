@@ -8,11 +8,13 @@ VENV := .venv
 
 IMAGES ?= samples
 COUNT ?= 200
+# What reading is made of; needs the light half and no more.
+READING := $(addprefix tests/test_,$(addsuffix .py,charset compat filelist images infer pattern reader reading records resume))
 SCALE ?= small
 FAMILIES := imagecaptcha imagecaptcha_digits4 imagecaptcha_upper4 \
 	kcaptcha kcaptcha_generator kcaptcha_gnuboard kcaptcha_original
 
-.PHONY: demo test test-browser check serve bench comparison audit data web clean
+.PHONY: demo test test-reading test-browser check serve bench comparison audit data web clean
 .DELETE_ON_ERROR:
 
 demo: $(LIGHT)/.installed  ## read sample captchas; the boxes are drawn into build/demo
@@ -20,6 +22,10 @@ demo: $(LIGHT)/.installed  ## read sample captchas; the boxes are drawn into bui
 
 test: $(VENV)/.installed-dev  ## run the tests
 	$(VENV)/bin/python -m pytest
+
+# `make test-reading PYTHON=python3.13` runs them with another Python, in an environment of its own.
+test-reading: build/$(notdir $(PYTHON))/.installed  ## run the tests of reading with the light half alone
+	build/$(notdir $(PYTHON))/bin/python -m pytest $(READING)
 
 test-browser: $(VENV)/.installed-dev  ## run the tests of both pages in chromium
 	$(VENV)/bin/python -m pytest tests/browser/test_*.py
@@ -55,11 +61,15 @@ clean:  ## remove what the targets made, but neither .venv nor data/
 	find . -name __pycache__ -not -path './.*' -prune -exec rm -rf {} +
 
 # An environment that is already there is used as it is; pip adds only what it lacks.
-$(LIGHT)/bin/python $(VENV)/bin/python:
+$(LIGHT)/bin/python $(VENV)/bin/python build/$(notdir $(PYTHON))/bin/python:
 	$(PYTHON) -m venv $(patsubst %/bin/python,%,$@)
 
 $(LIGHT)/.installed: pyproject.toml constraints.txt | $(LIGHT)/bin/python
 	$(LIGHT)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+build/$(notdir $(PYTHON))/.installed: pyproject.toml constraints.txt | build/$(notdir $(PYTHON))/bin/python
+	$(@D)/bin/python -m pip install --quiet --constraint constraints.txt --editable . pytest hypothesis onnx
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python

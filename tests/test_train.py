@@ -80,16 +80,20 @@ def test_a_run_leaves_a_reader_and_its_card(unbroken: Path) -> None:
 
 
 @pytest.mark.parametrize("written", ["checkpoints/last.ckpt", "config.yaml"])  # within the first epoch: it begins anew
-def test_a_killed_run_resumes_to_the_same_weights(unbroken: Path, tmp_path: Path, written: str) -> None:
-    process = start(*SMALL, f"hydra.run.dir={tmp_path}")
-    wait_for(tmp_path / written, process)
+def test_a_killed_run_resumes_elsewhere_to_the_same_weights(unbroken: Path, tmp_path: Path, written: str) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    process = start(*SMALL, f"hydra.run.dir={here}")
+    wait_for(here / written, process)
     process.send_signal(signal.SIGKILL)
     finish(process)
-    assert not (tmp_path / "model.onnx").exists()
-    resumed = start(f"resume={tmp_path}")
+    assert not (here / "model.onnx").exists()
+    here.rename(there)
+    resumed = start(f"resume={there}")
     output = finish(resumed)
     assert resumed.returncode == 0, output
-    assert_equal_weights(unbroken, tmp_path)
+    assert "arn" not in output
+    assert not here.exists()
+    assert_equal_weights(unbroken, there)
 
 
 def test_the_device_draws_what_it_trains_on(tmp_path: Path) -> None:

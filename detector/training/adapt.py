@@ -25,7 +25,7 @@ import lightning as L
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -52,6 +52,7 @@ from detector.training.export import (
 from detector.training.labels import Expected, Image, TypedImage, expect, read_typed
 from detector.training.lookalikes import draw_lookalikes
 from detector.training.prospects import Prospects, foresee
+from detector.training.run import recipe
 from detector.training.task import CaptchaTask, ema
 from detector.training.typed_source import TypedSource, align_all, align_at
 
@@ -106,7 +107,7 @@ class Progress:
 
 
 class Epochs(L.Callback):
-    """After each epoch: keeps the averaged weights, and finds the boxes of the typed strings anew.
+    """After each epoch: keeps the averaged weights, and finds the boxes anew that the next one learns from.
 
     It has to stand before the callback that averages, which puts the averaged weights in place before a validation and
     takes them away behind this one's back.
@@ -132,7 +133,8 @@ class Epochs(L.Callback):
             for name, value in pl_module.model.state_dict().items()
         }
         self.snapshots.append(Snapshot(math.nan, state))
-        self.source.find_boxes(pl_module.model)
+        if len(self.snapshots) < self.epochs:
+            self.source.find_boxes(pl_module.model)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Notes how well it reads, which is known now."""
@@ -386,7 +388,7 @@ class Adaptation:
                 "lookalikes": len(captcha.lookalikes),
             },
             "accuracy": prospects.to_dict(),
-            "recipe": OmegaConf.to_container(self.config, resolve=False),
+            "recipe": recipe(self.config),
             "licence": "Apache-2.0",
         }
 

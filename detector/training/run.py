@@ -65,6 +65,7 @@ def run(config: DictConfig, run_dir: Path) -> float:
         FileNotFoundError: if there is nothing to resume.
         RunError: if the folder holds a run of another configuration.
     """
+    config.run_dir = str(run_dir)
     if config.resume is not None:
         config = load_config(run_dir)
     elif (run_dir / "config.yaml").exists():
@@ -297,10 +298,17 @@ def _card(config: DictConfig, task: CaptchaTask, state: Mapping[str, Any]) -> di
         "epochs": state["epoch"] + 1,
         "images_seen": state["callbacks"]["EpochReport"]["images_seen"],
         "validation": {name: round(float(value), 5) for name, value in state[METRICS_KEY].items()},
-        "recipe": OmegaConf.to_container(config, resolve=False),
+        "recipe": recipe(config),
         "versions": {name: version(name) for name in ("torch", "lightning", "numpy", "pillow", "captcha")},
         "licence": "Apache-2.0",
     }
+
+
+def recipe(config: DictConfig) -> dict[str, Any]:
+    """A configuration for a card, which does not tell where the run was."""
+    options = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(options, dict)
+    return {str(name): value for name, value in options.items() if name != "run_dir"}
 
 
 def build_task(config: DictConfig, data: CaptchaData) -> CaptchaTask:
@@ -314,9 +322,13 @@ def build_task(config: DictConfig, data: CaptchaData) -> CaptchaTask:
 
 
 def _save_config(config: DictConfig, run_dir: Path) -> None:
-    """Writes the composed configuration, every choice resolved, into the run's folder."""
+    """Writes the composed configuration into the run's folder, every choice resolved except for where the folder is."""
+    unplaced = config.copy()
+    unplaced.run_dir = r"\${run_dir}"  # resolves to ${run_dir}, so that a run can go on in another place
+    placeless = OmegaConf.create(OmegaConf.to_yaml(unplaced, resolve=True))
+    placeless.run_dir = None
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_whole(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
+    write_whole(run_dir / "config.yaml", OmegaConf.to_yaml(placeless).encode())
 
 
 def load_config(run_dir: Path) -> DictConfig:
@@ -330,6 +342,7 @@ def load_config(run_dir: Path) -> DictConfig:
         raise FileNotFoundError(f"{path} is missing: {run_dir} is no run's folder")
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
+    config.run_dir = str(run_dir)
     return config
 
 

@@ -92,17 +92,18 @@ class TypedSource:
 
     def find_boxes(self, network: Detector) -> None:
         """Aligns every typed string with what a network sees, and adds the untyped images that it is sure of."""
-        known = [*self.typed, *self._read_untyped(network)]
-        self.own = align_all(network, known, self.settings, self.any_case)
+        typed = align_all(network, self.typed, self.settings, self.any_case)
+        self.own = [*typed, *self._read_untyped(network)]
 
-    def _read_untyped(self, network: Detector) -> Iterator[TypedImage]:
-        """The untyped images whose strings a network is sure of, with these, at the first look."""
+    def _read_untyped(self, network: Detector) -> Iterator[CaptchaSample]:
+        """The untyped images whose strings a network is sure of at the first look, which is enough for their boxes."""
         charset = Charset(self.settings.charset)
         seen = detect_all(network, self.untyped, self.settings, self.settings.looks[0])
         for image, detections in zip(self.untyped, seen, strict=True):
             reading = calibrate(read(detections, charset, self.reading), *self.calibration)
             if reading.text and reading.confidence >= SURE:
-                yield TypedImage("", image, reading.text)
+                way = align_text(detections, reading.text, charset, (image.shape[0], image.shape[1]), self.any_case)
+                yield CaptchaSample(image, way.text, way.boxes)
 
 
 def align_all(
