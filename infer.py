@@ -189,11 +189,12 @@ def _open_output(args: argparse.Namespace, files: FileList) -> contextlib.Abstra
     form = make_format(args.format, args.top_k)
     if args.output is None:
         return open_stream(form)
-    target = Path(args.output).resolve()  # through a link: the link stays
+    target = Path(args.output)
     if target.exists() and not target.is_file():
         if args.resume:
             raise ValueError(f"--resume needs a file to go on with, and {args.output} is none")
         return open_stream(form, target)
+    target = target.resolve()  # through a link: the link stays
     options = {name: value for name, value in vars(args).items() if name not in _OUTSIDE}
     return open_file(target, form, options, args.resume, skip=files.remove if args.resume else list)
 

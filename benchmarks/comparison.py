@@ -35,6 +35,7 @@ from detector.evaluation.benchmark import Source, evaluate
 from detector.evaluation.comparison import OWN, Comparison, RunRecord, SetRecord
 from detector.evaluation.report import machine
 from detector.images import load
+from detector.overrides import quoted
 from detector.records import Character, Reading
 from detector.training.data import OnlineSource
 from detector.training.measure import image_of, measured_runs
@@ -68,7 +69,7 @@ class Training:
     def run(self) -> bool:
         """Trains; tells whether that went well. What it prints goes to `log.txt` in its folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "train.py", *self.overrides, f"hydra.run.dir='{self.folder.resolve()}'"]
+        command = [sys.executable, "train.py", *self.overrides, f"hydra.run.dir={quoted(self.folder.resolve())}"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
             print(f"$ {shlex.join(command)}", file=log, flush=True)

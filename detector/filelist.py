@@ -9,7 +9,7 @@ import sqlite3
 import sys
 from collections.abc import Iterable, Iterator
 
-from detector.images import SUFFIXES, is_data_url
+from detector.images import SUFFIXES, is_data_url, name_of
 
 
 class FileList:
@@ -21,7 +21,7 @@ class FileList:
     def __init__(self) -> None:
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.execute("PRAGMA journal_mode = OFF")  # nothing is rolled back
-        self._db.execute("CREATE TABLE files (part INTEGER, key BLOB, name BLOB)")
+        self._db.execute("CREATE TABLE files (part INTEGER, key BLOB, name BLOB, called BLOB)")
         self._parts = 0
 
     def add(self, path: str, recursive: bool = False) -> None:
@@ -49,10 +49,11 @@ class FileList:
             self._insert([path], sort=False)
 
     def remove(self, names: Iterable[str]) -> None:
-        """Takes names out: the first of each, as often as it is given; one that is not in the list is no error."""
-        self._db.execute("CREATE INDEX IF NOT EXISTS by_name ON files (name)")
+        """Takes out what is called so (`name_of`): the first of a name, as often as given, if there is one."""
+        self._db.execute("CREATE INDEX IF NOT EXISTS by_name ON files (coalesce(called, name))")
         self._change(
-            "DELETE FROM files WHERE rowid = (SELECT rowid FROM files WHERE name = ? ORDER BY rowid LIMIT 1)",
+            "DELETE FROM files WHERE rowid = "
+            "(SELECT rowid FROM files WHERE coalesce(called, name) = ? ORDER BY rowid LIMIT 1)",
             ((os.fsencode(name),) for name in names),
         )
 
@@ -70,8 +71,8 @@ class FileList:
     def _insert(self, names: Iterable[str], sort: bool) -> int:
         """Appends names, in the order given or sorted; returns how many there were."""
         self._parts += 1
-        rows = ((self._parts, _natural(name) if sort else b"", os.fsencode(name)) for name in names)
-        return self._change("INSERT INTO files VALUES (?, ?, ?)", rows)
+        rows = ((self._parts, _natural(name) if sort else b"", os.fsencode(name), _called(name)) for name in names)
+        return self._change("INSERT INTO files VALUES (?, ?, ?, ?)", rows)
 
     def _change(self, statement: str, rows: Iterable[tuple[object, ...]]) -> int:
         """Executes a statement for every row; returns how many rows of the list it changed."""
@@ -90,6 +91,11 @@ def images_in(folder: str, recursive: bool) -> Iterator[str]:
                 yield from images_in(name, recursive)
             elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.name[0] != "." and entry.is_file():
                 yield name
+
+
+def _called(name: str) -> bytes | None:
+    """What the answer to a data URL is called; None for a file, whose answer has its own name."""
+    return name_of(name).encode() if is_data_url(name) else None
 
 
 def _natural(name: str) -> bytes:

@@ -21,3 +21,8 @@ def write_whole(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def as_text(name: str) -> str:
+    """A file's name for a text in UTF-8: bytes that are none become backslash escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -48,14 +48,17 @@ def parse_labels(content: bytes, path: Path) -> dict[str, str]:
     except UnicodeDecodeError as error:
         raise LabelsError(f"{path} must be in UTF-8: save it so") from error
     labels: dict[str, str] = {}
-    if next(rows, None) != HEADER:
-        raise LabelsError(f"{path} must begin with the header file,text")
-    for row in filter(None, rows):  # an empty line is nothing
-        if len(row) != 2:
-            raise LabelsError(f"{path}, line {rows.line_num}: need a file and its text, not {','.join(row)!r}")
-        if row[0] in labels:
-            raise LabelsError(f"{path}, line {rows.line_num}: {row[0]} has a row already; remove one of them")
-        labels[row[0]] = row[1]
+    try:
+        if next(rows, None) != HEADER:
+            raise LabelsError(f"{path} must begin with the header file,text")
+        for row in filter(None, rows):  # an empty line is nothing
+            if len(row) != 2:
+                raise LabelsError(f"{path}, line {rows.line_num}: need a file and its text, not {','.join(row)!r}")
+            if row[0] in labels:
+                raise LabelsError(f"{path}, line {rows.line_num}: {row[0]} has a row already; remove one of them")
+            labels[row[0]] = row[1]
+    except csv.Error as error:
+        raise LabelsError(f"{path} is no table; perhaps a quotation mark is not closed ({error})") from error
     return labels
 
 

@@ -28,6 +28,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from detector.answers import make_record
 from detector.filelist import FileList
+from detector.files import as_text
 from detector.images import SUFFIXES, ImageError, Source
 from infer import add_reading_options, open_reader
 
@@ -85,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
             table, rows, fetch = _open_input(args)
             fs, folder = stack.enter_context(_new_folder(args.output))
             readers = stack.enter_context(_cluster(args.address, args.readers))
-        except (OSError, ValueError) as error:
+        except (ImportError, OSError, ValueError) as error:  # an address may need a package of its own
             parser.error(str(error))
         pieces = -(-len(table) // rows)
         answers = ray.data.from_arrow(table, override_num_blocks=pieces).map_batches(
@@ -152,7 +153,7 @@ class ReadImages:
         rows = []
         for name, image in images:
             answer = image if isinstance(image, ImageError) else next(answers)
-            rows.append(_row(make_record(_as_text(name), answer, self._min_confidence)))
+            rows.append(_row(make_record(as_text(name), answer, self._min_confidence)))
         return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
@@ -163,11 +164,6 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
         for character in record["characters"]
     ]
     return {**record, "characters": characters, "readings": [tuple(pair) for pair in record["readings"]]}
-
-
-def _as_text(name: str) -> str:
-    """A name for a column of text: bytes that are not UTF-8 become backslash escapes."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _open_input(args: argparse.Namespace) -> tuple[pa.Table, int, Fetch]:

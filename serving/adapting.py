@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import csv
 import json
-import re
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal
+
+from detector.overrides import quoted
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -62,14 +63,6 @@ class Status:
     result: dict[str, Any] | None = None
     error: str | None = None
     run: str | None = None
-
-
-def quoted(path: Path) -> str:
-    """A path as a value of Hydra's command line, whatever characters it has."""
-    # Within quotes a backslash counts only before a quote, or before what would be an interpolation.
-    text = re.sub(r"(\\*)(\$\{)", r"\1\1\\\2", str(path))
-    text = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text)
-    return f"'{text}'"
 
 
 def train_command(folder: Path, run: Path) -> list[str]:

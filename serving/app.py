@@ -59,7 +59,8 @@ def create_app(settings: Settings, adapt: Recipe) -> FastAPI:
     reader = Reader(weights, threads=1)  # knows which options make sense; the workers read
     metrics = Metrics()
     pool = Pool(weights, settings.workers, settings.queue, settings.max_pixels, settings.time_limit, metrics)
-    labelling = None if settings.label is None else Labelling(settings, settings.label, weights, pool, adapt)
+    intake = Intake(settings)
+    labelling = None if settings.label is None else Labelling(settings, settings.label, weights, pool, intake, adapt)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -75,7 +76,7 @@ def create_app(settings: Settings, adapt: Recipe) -> FastAPI:
     app = FastAPI(title="Captcha reader", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(Observer, metrics=metrics, headers=HEADERS)
     install(app)
-    app.include_router(_reading(settings, reader, pool), dependencies=_guards(settings.api_keys))
+    app.include_router(_reading(settings, reader, pool, intake), dependencies=_guards(settings.api_keys))
     app.include_router(_model(weights, reader), dependencies=_guards(settings.api_keys))
     if labelling is not None:
         app.include_router(labelling.router(), dependencies=_guards(settings.api_keys))
@@ -85,9 +86,8 @@ def create_app(settings: Settings, adapt: Recipe) -> FastAPI:
     return app
 
 
-def _reading(settings: Settings, reader: Reader, pool: Pool) -> APIRouter:
+def _reading(settings: Settings, reader: Reader, pool: Pool, intake: Intake) -> APIRouter:
     router = APIRouter(tags=["reading"])
-    intake = Intake(settings)
 
     @lru_cache(maxsize=256)  # most requests repeat the query of another one
     def options_of(query: str) -> Options:

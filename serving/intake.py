@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from detector.images import ImageError, from_base64
 from serving.pool import Picture
 from serving.problems import Problem
 from serving.settings import Settings
@@ -54,7 +54,7 @@ class Intake:
             raise Problem(
                 415,
                 "unsupported-media-type",
-                f"send multipart/form-data, application/json, or an image as image/png, not {kind.decode()!r}",
+                f"send multipart/form-data, application/json, or an image as image/png, not {kind.decode('latin-1')!r}",
             )
         if not pictures:
             raise Problem(422, "no-image", "the request holds no image")
@@ -258,13 +258,10 @@ def _picture(value: Any, place: str) -> Picture:
 
 def _base64(value: Any, place: str) -> bytes:
     """The bytes of base64, alone or as a data URL."""
-    head, comma, rest = _text(value, place).partition(",")
-    if comma and not (head.startswith("data:") and head.endswith(";base64")):
-        raise _broken_json(f"{place}: is neither base64 nor a data URL with base64")
     try:
-        return base64.b64decode("".join((rest if comma else head).split()), validate=True)
-    except ValueError as error:
-        raise _broken_json(f"{place}: is not base64: {error}") from error
+        return from_base64(_text(value, place))
+    except ImageError as error:
+        raise _broken_json(f"{place}: is neither base64 nor a data URL with base64") from error
 
 
 def _broken_json(detail: str) -> Problem:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ParamSpec, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse, Response
@@ -68,6 +68,7 @@ class Labelling:
         folder: what is labelled.
         weights: the ONNX file that the pool reads with.
         pool: reads the images.
+        intake: takes in what is sent.
         recipe: how adapting is started.
 
     Raises:
@@ -76,8 +77,11 @@ class Labelling:
         OSError: if the folder cannot be read or written.
     """
 
-    def __init__(self, settings: Settings, folder: Path, weights: Path, pool: Pool, recipe: Recipe) -> None:
+    def __init__(
+        self, settings: Settings, folder: Path, weights: Path, pool: Pool, intake: Intake, recipe: Recipe
+    ) -> None:
         self._settings = settings
+        self._intake = intake
         self._folder = LabelFolder(folder, settings.label_margin, settings.max_body)
         self._store = self._folder.store
         self._store.use_weights(hashlib.sha256(weights.read_bytes()).hexdigest())
@@ -152,7 +156,7 @@ class Labelling:
     # --- adding, adapting
 
     async def _add(self, request: Request) -> list[Added]:
-        pictures, _ = await Intake(self._settings).pictures(request)
+        pictures, _ = await self._intake.pictures(request)
         try:
             answers = await asyncio.gather(*self._pool.submit(pictures, Options()))
         except QueueFull as error:
@@ -269,8 +273,6 @@ class Labelling:
             return await self._add(request)
 
     def _add_answers(self, router: APIRouter) -> None:
-        intake = Intake(self._settings)
-
         @router.post(
             "/images/{image}/answers",
             responses=openapi.problems(401, 403, 404, 413, 415, 422, 503),
@@ -278,7 +280,7 @@ class Labelling:
         )
         async def answer(image: str, request: Request) -> Answered:
             """Takes what a person types; when this is answered, it is on the disk."""
-            given = _checked(Answer, await intake.document(request))
+            given = _checked(Answer, await self._intake.document(request))
             item = await self._do(self._store.answer, image, given.person, given.text, given.settles)
             if item is None:
                 raise Problem(404, "no-such-image", f"there is no image {image!r} in the folder that is labelled now")
@@ -293,7 +295,7 @@ class Labelling:
         @router.put("/choice", responses=openapi.problems(401, 403, 413, 415, 422, 503), openapi_extra=body_of(Choice))
         async def choose(request: Request) -> Overview:
             """Sets the case of all strings."""
-            choice = _checked(Choice, await intake.document(request))
+            choice = _checked(Choice, await self._intake.document(request))
             await self._do(self._store.set_case, choice.case)
             return await self._overview()
 
@@ -407,12 +409,20 @@ async def own_page_only(request: Request) -> None:
             was made to lead here ("DNS rebinding").
     """
     host = request.headers.get("host", "")
-    if not _is_this_machine(urlsplit(f"//{host}").hostname or ""):
+    if not _is_this_machine(_split(f"//{host}").hostname or ""):
         raise Problem(403, "foreign-host", f"without API keys this is for http://localhost alone, not {host!r}")
     origin = request.headers.get("origin")
-    foreign = origin is not None and urlsplit(origin).netloc != host
+    foreign = origin is not None and _split(origin).netloc != host
     if foreign or request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         raise Problem(403, "foreign-page", "pages of other sites may not change labels")
+
+
+def _split(address: str) -> SplitResult:
+    """The parts of an address; none of one that is broken."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 def _is_this_machine(host: str) -> bool:

@@ -154,6 +154,8 @@ HOUSE = {
     "detector/filelist.py": Room("detector/images.py"),
     # files that are there whole or not at all
     "detector/files.py": Room(),
+    # options of commands that this project starts
+    "detector/overrides.py": Room(),
     # labels.csv
     "detector/label_table.py": Room(),
     "detector/answers.py": Room("detector/records.py detector/images.py"),
@@ -165,7 +167,7 @@ HOUSE = {
     ),
     # the same on many machines
     "detector/scale.py": Room(
-        "detector/images.py detector/filelist.py detector/answers.py infer.py", "ray pyarrow fsspec"
+        "detector/files.py detector/images.py detector/filelist.py detector/answers.py infer.py", "ray pyarrow fsspec"
     ),
     # --- the service
     "serving/__init__.py": Room(),
@@ -186,7 +188,8 @@ HOUSE = {
     "serving/schemas.py": Room("detector/reader.py serving/options.py", "pydantic"),
     # from bodies to images
     "serving/intake.py": Room(
-        "serving/pool.py serving/problems.py serving/settings.py", "anyio python_multipart starlette"
+        "detector/images.py serving/pool.py serving/problems.py serving/settings.py",
+        "anyio python_multipart starlette",
     ),
     "serving/openapi.py": Room("serving/problems.py serving/schemas.py"),
     # typing strings: the store, its folder, the order, learning from it
@@ -197,7 +200,7 @@ HOUSE = {
         "serving/label_store.py "
         "serving/pool.py"
     ),
-    "serving/adapting.py": Room(),
+    "serving/adapting.py": Room("detector/overrides.py"),
     "serving/label_schemas.py": Room("serving/adapting.py serving/label_store.py serving/schemas.py", "pydantic"),
     "serving/labelling.py": Room(
         "detector/label_table.py serving/__init__.py serving/adapting.py serving/intake.py serving/label_folder.py "
@@ -220,8 +223,8 @@ HOUSE = {
     "detector/evaluation/metrics.py": Room("detector/records.py detector/charset.py", "numpy pycocotools"),
     "detector/evaluation/coco.py": Room("", "numpy"),
     "detector/evaluation/benchmark.py": Room(
-        "detector/records.py detector/charset.py detector/images.py detector/label_table.py detector/reading.py "
-        "detector/reader.py detector/evaluation/coco.py detector/evaluation/metrics.py",
+        "detector/files.py detector/records.py detector/charset.py detector/images.py detector/label_table.py "
+        "detector/reading.py detector/reader.py detector/evaluation/coco.py detector/evaluation/metrics.py",
         "numpy tqdm",
     ),
     "detector/evaluation/plots.py": Room(
@@ -246,7 +249,7 @@ HOUSE = {
     # starts `train.py`
     "detector/evaluation/audit_learning.py": Room(
         "detector/label_table.py detector/images.py detector/evaluation/benchmark.py detector/files.py "
-        "detector/evaluation/audit.py",
+        "detector/overrides.py detector/evaluation/audit.py",
         "PIL",
     ),
     "detector/evaluation/audit_advice.py": Room("detector/evaluation/audit.py detector/evaluation/audit_knobs.py"),
@@ -343,15 +346,6 @@ HOUSE = {
         "numpy torch",
     ),
     "detector/training/prospects.py": Room("detector/evaluation/metrics.py"),
-    "detector/training/adapt.py": Room(
-        "detector/files.py datagen/sample.py detector/charset.py detector/images.py detector/looks.py "
-        "detector/reader.py detector/reading.py "
-        "detector/records.py detector/evaluation/benchmark.py detector/training/calibration.py "
-        "detector/training/data.py detector/training/export.py detector/training/labels.py "
-        "detector/training/lookalikes.py detector/training/prospects.py detector/training/task.py "
-        "detector/training/typed_source.py",
-        "numpy torch lightning hydra omegaconf safetensors",
-    ),
     # reads with any network
     "detector/training/torch_reader.py": Room(
         "detector/images.py detector/looks.py detector/records.py detector/training/data.py detector/training/task.py",
@@ -365,6 +359,16 @@ HOUSE = {
         "detector/training/torch_reader.py",
         "torch lightning hydra omegaconf",
     ),
+    # the same for one captcha, from typed strings
+    "detector/training/adapt.py": Room(
+        "detector/files.py datagen/sample.py detector/charset.py detector/images.py detector/looks.py "
+        "detector/reader.py detector/reading.py "
+        "detector/records.py detector/evaluation/benchmark.py detector/training/calibration.py "
+        "detector/training/data.py detector/training/export.py detector/training/labels.py "
+        "detector/training/lookalikes.py detector/training/prospects.py detector/training/run.py "
+        "detector/training/task.py detector/training/typed_source.py",
+        "numpy torch lightning hydra omegaconf safetensors",
+    ),
     # measures finished runs
     "detector/training/measure.py": Room(
         "detector/images.py detector/records.py detector/evaluation/metrics.py detector/evaluation/benchmark.py "
@@ -374,7 +378,7 @@ HOUSE = {
         "numpy torch hydra omegaconf",
     ),
     # tries options
-    "detector/training/search.py": Room("detector/training/run.py", "omegaconf optuna"),
+    "detector/training/search.py": Room("detector/overrides.py detector/training/run.py", "omegaconf optuna"),
     # --- thin mains: composition roots
     "train.py": Room("detector/evaluation/benchmark.py detector/training/run.py", "hydra omegaconf"),
     "evaluate.py": Room(
@@ -415,8 +419,8 @@ HOUSE = {
     # trains the networks and the baselines
     "benchmarks/comparison.py": Room(
         "datagen/dataset_writer.py detector/evaluation/benchmark.py detector/evaluation/comparison.py "
-        "detector/evaluation/report.py detector/images.py detector/records.py detector/training/data.py "
-        "detector/training/measure.py detector/training/run.py train.py",
+        "detector/evaluation/report.py detector/images.py detector/overrides.py detector/records.py "
+        "detector/training/data.py detector/training/measure.py detector/training/run.py train.py",
         "numpy PIL ddddocr hydra omegaconf",
     ),
     # starts the mains; compares with the same peer as the other

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from detector.filelist import FileList
+from detector.images import name_of
 
 
 @pytest.fixture
@@ -45,6 +46,14 @@ def test_the_order_of_a_folder_depends_on_the_names_alone(tmp_path: Path, names:
             orders.append([os.path.basename(file) for file in files])
     assert orders[0] == orders[1]
     assert sorted(orders[0]) == sorted(names)
+
+
+def test_data_urls_are_taken_out_by_what_their_answers_are_called(files: FileList) -> None:
+    urls = [f"data:image/png;base64,{content}" for content in ("AAAA", "BBBB", "AAAA")]
+    for name in (*urls, "a.png"):
+        files.add(name)
+    files.remove([name_of(urls[0]), "a.png", "b.png"])
+    assert list(files) == urls[1:]
 
 
 def test_natural_order(tmp_path: Path, files: FileList) -> None:

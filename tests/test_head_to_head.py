@@ -92,6 +92,27 @@ def test_evaluate_compares_the_runs_of_a_folder(folder: Path) -> None:
     assert "`search/crnn-0.001`" in text
 
 
+def test_a_run_on_a_data_set_is_compared(tmp_path: Path) -> None:
+    small = [
+        "model.width=16",
+        "threads=1",
+        "trainer.max_epochs=1",
+        "trainer_data.batch_size=4",
+        "trainer_data.workers=0",
+    ]
+    lengths = ["trainer_data.epoch_batches=8", "trainer_data.val_count=4", "test_count=4"]
+    folders = [f"data.{part}.folder={tmp_path}/data" for part in ("train", "val")]
+    for command in (
+        ["-m", "datagen", "family=kcaptcha", "count=8", f"out={tmp_path}/data"],
+        ["train.py", "data=folder", *folders, *small, f"hydra.run.dir={tmp_path}/runs/one"],
+        ["evaluate.py", f"compare={tmp_path}/runs", f"out={tmp_path}/out"],
+    ):
+        result = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "runs" / "one" / "measured.json").read_text())["train_images"] == 8
+    assert "`one`" in (tmp_path / "out" / "comparison.md").read_text()
+
+
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "evaluate.py", f"compare={tmp_path}"], cwd=ROOT, capture_output=True, text=True

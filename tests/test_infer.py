@@ -204,6 +204,12 @@ def test_output_to_a_device_does_not_replace_it(here: Path, model: str) -> None:
     assert not Path(os.devnull).is_file()
 
 
+def test_output_to_a_pipe(here: Path, model: str) -> None:
+    result = subprocess.run(command(model, "9.png", "--output", "/dev/stdout"), capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(b"9.png\t9\t")
+
+
 def test_draw(here: Path, model: str) -> None:
     before = {path: path.read_bytes() for path in here.rglob("*.png")}
     save(here / "deep/9.png", "8")

@@ -167,6 +167,7 @@ def test_images_at_an_address(tmp_path: Path, model: str, cluster: tuple[str, in
         (["nothing*.png", "out"], "no file matches"),
         (["empty", "out"], "no image in the folder"),
         (["zip://::images.zip", "out"], "no image at"),
+        (["s3://bucket/*.png", "out"], "Install s3fs"),  # a package of its own
         (["1.png", "there"], "there exists: delete it"),
         (["1.png", "left"], "left.partial exists: delete it"),
         (["no.parquet", "out", "--column", "png"], "no.parquet"),

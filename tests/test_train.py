@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from datagen.kcaptcha import kcaptcha
 from detector.reader import Reader
-from detector.training.run import load_config
+from detector.training.run import finished, load_config
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
@@ -112,6 +112,7 @@ def test_ctrl_c_leaves_usable_weights(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     output = finish(process)
     assert f"resume={tmp_path}" in output
+    assert finished(tmp_path) is None
     assert Reader(tmp_path).charset.characters == "0123456789"
 
 
@@ -122,6 +123,7 @@ def test_a_run_ends_with_its_time(tmp_path: Path) -> None:
     assert process.returncode == 0, output
     checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=False)
     assert 0 < checkpoint["global_step"] < 80000
+    assert finished(tmp_path) is not None
     assert checkpoint["lr_schedulers"][0]["_last_lr"][0] < 0.05 * load_config(tmp_path).task.learning_rate
     assert Reader(tmp_path).charset.characters == "0123456789"
 

@@ -19,6 +19,7 @@ from detector.evaluation.benchmark import LabelledImage, TextReader
 from detector.files import write_whole
 from detector.images import load
 from detector.label_table import format_labels
+from detector.overrides import quoted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,10 +102,10 @@ def teach(images: Sequence[LabelledImage], folder: Path, overrides: Sequence[str
 
 def _train(work: Path, overrides: Sequence[str]) -> None:
     run = (work / "run").resolve()
-    what = [f"resume={run}"] if (run / "config.yaml").exists() else [
-        "experiment=adapt", f"data.path={(work / 'typed').resolve()}", *overrides
+    what = [f"resume={quoted(run)}"] if (run / "config.yaml").exists() else [
+        "experiment=adapt", f"data.path={quoted((work / 'typed').resolve())}", *overrides
     ]  # fmt: skip
-    command = [sys.executable, "train.py", *what, f"hydra.run.dir={run}"]
+    command = [sys.executable, "train.py", *what, f"hydra.run.dir={quoted(run)}"]
     result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if result.returncode:
         raise LearningError(f"learning from {work / 'typed'} failed:\n{result.stdout[-2000:]}")

@@ -93,6 +93,12 @@ def check_audit(config: DictConfig) -> None:
     few = [number for number in config.learning_curve if number != 0 and number < MIN_LABELS]
     if few:
         raise UsageError(f"learning_curve= takes 0 and numbers from {MIN_LABELS} on, not {few}")
+    taught_from = [option for option in config.learning_options if option.startswith("init=")]
+    if config.learning_curve and config.weights != "default" and not taught_from:
+        raise UsageError(
+            f"learning_curve= teaches the weights default, not {config.weights}: leave weights= out, or say in "
+            'learning_options= where to start from, such as ["init=detector/weights/tiny","model.width=64"]'
+        )
     if not config.core_hour_price >= 0:
         raise UsageError(f"core_hour_price must be at least 0, not {config.core_hour_price}")
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from detector.evaluation.coco import coco_boxes
 from detector.evaluation.metrics import BoxMeanAveragePrecision, BoxScores, StringMatch, StringMatchResult, align
+from detector.files import as_text
 from detector.images import SUFFIXES, ImageError
 from detector.label_table import LabelsError, read_labels
 from detector.records import Reading
@@ -236,7 +237,7 @@ def read_folder(folder: Path) -> tuple[list[LabelledImage], list[str]]:
     unlabelled = sorted(found - labels.keys())
     if unlabelled:
         more = f" and {len(unlabelled) - 5} more" if len(unlabelled) > 5 else ""
-        notes.append(f"without a row in labels.csv and left out: {', '.join(unlabelled[:5])}{more}")
+        notes.append(f"without a row in labels.csv and left out: {as_text(', '.join(unlabelled[:5]))}{more}")
     return images, notes
 
 

@@ -13,6 +13,7 @@ network that learnt from the others alone. The number of epochs comes from there
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
@@ -280,7 +281,7 @@ class Adaptation:
         """Trains a network on a captcha.
 
         Args:
-            name: of the folder that keeps what was learnt; if it holds it already, nothing is trained.
+            name: of the folder that keeps what was learnt; if it holds that of these strings, nothing is trained.
             captcha: what to learn.
             settings: of the reader.
             held: typed images that show how far it got; it does not learn from them.
@@ -290,9 +291,10 @@ class Adaptation:
             The network after each epoch.
         """
         kept = self.run_dir / "folds" / name / "epochs.safetensors"
-        if kept.exists():
+        origin = digest(captcha.typed, held, epochs)
+        if kept.exists() and (snapshots := load_snapshots(kept, origin)):
             self.progress.advance(epochs)
-            return load_snapshots(kept)
+            return snapshots
         L.seed_everything(self.config.seed, verbose=False)
         task: CaptchaTask = instantiate(self.config.task)(model=self._model(None), charset=self.charset)
         source = self._source(captcha, settings)
@@ -311,7 +313,7 @@ class Adaptation:
         trainer: L.Trainer = instantiate(self.config.trainer)(callbacks=[watch, ema(self.config.adapt.ema)])
         trainer.fit(task, data)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        save_snapshots(kept, watch.snapshots)
+        save_snapshots(kept, watch.snapshots, origin)
         return watch.snapshots
 
     def _source(self, captcha: Captcha, settings: NetworkSettings) -> TypedSource:
@@ -409,20 +411,32 @@ def right(outcomes: Sequence[Outcome]) -> int:
     return sum(outcome.predicted == outcome.text for outcome in outcomes)
 
 
-def save_snapshots(path: Path, snapshots: Sequence[Snapshot]) -> None:
+def digest(typed: Sequence[TypedImage], held: Sequence[TypedImage], epochs: int) -> str:
+    """Tells what a network learnt from and was measured on, so that one of other strings is not taken for it."""
+    found = hashlib.sha256(repr((len(typed), epochs)).encode())
+    for item in (*typed, *held):
+        found.update(repr((item.file, item.text, item.image.shape)).encode())
+        found.update(item.image.tobytes())
+    return found.hexdigest()
+
+
+def save_snapshots(path: Path, snapshots: Sequence[Snapshot], origin: str) -> None:
     """Writes what `load_snapshots` reads."""
     states = {f"{epoch}/{name}": value for epoch, s in enumerate(snapshots) for name, value in s.state.items()}
-    write_whole(path, save(states, {"right": json.dumps([snapshot.right for snapshot in snapshots])}))
+    facts = {"right": json.dumps([snapshot.right for snapshot in snapshots]), "origin": origin}
+    write_whole(path, save(states, facts))
 
 
-def load_snapshots(path: Path) -> list[Snapshot]:
-    """Reads what `save_snapshots` wrote."""
+def load_snapshots(path: Path, origin: str) -> list[Snapshot]:
+    """Reads what `save_snapshots` wrote; nothing if that was of another origin."""
     with safe_open(path, "pt") as file:
-        rates = json.loads(file.metadata()["right"])
+        facts = file.metadata()
+        if facts.get("origin") != origin:
+            return []
         names = list(file.keys())
         return [
             Snapshot(rate, {n.partition("/")[2]: file.get_tensor(n) for n in names if n.startswith(f"{epoch}/")})
-            for epoch, rate in enumerate(rates)
+            for epoch, rate in enumerate(json.loads(facts["right"]))
         ]
 
 

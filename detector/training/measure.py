@@ -24,8 +24,16 @@ from detector.evaluation.report import machine
 from detector.images import load
 from detector.models.segmentation import SegmentationRecogniser
 from detector.records import Reading
-from detector.training.data import OnlineSource
-from detector.training.run import TEST_SEED, finished, labelled_images, last_images, load_config, open_run
+from detector.training.data import CocoSource, OnlineSource
+from detector.training.run import (
+    TEST_SEED,
+    finished,
+    labelled_images,
+    last_images,
+    load_config,
+    open_run,
+    reseeded,
+)
 from detector.training.torch_reader import TorchReader
 
 TIMED = 60  # images that reading is timed on
@@ -78,13 +86,14 @@ def measure(run_dir: Path, name: str) -> RunRecord:
     epochs = [json.loads(line) for line in (run_dir / "epochs.jsonl").read_text(encoding="utf-8").splitlines()]
     first = load(sets[OWN][0].source)
     macs, size = count_macs(reader, first)
+    source = data.train_source
     return RunRecord(
         run=name,
         name=config.name,
         label=config.label,
         seed=config.seed,
         images_seen=epochs[-1]["images_seen"],
-        train_images=config.data.train.get("count"),
+        train_images=len(source) if isinstance(source, CocoSource) else config.data.train.get("count"),
         learning_rate=config.task.learning_rate,
         optimizer=str(config.task.optimizer._target_).rpartition(".")[2].lower(),
         parameters=sum(parameter.numel() for parameter in task.model.parameters()),
@@ -126,8 +135,9 @@ class TrueBoxes:
 def image_of(folder: Path, record: RunRecord, set_name: str, index: int) -> npt.NDArray[np.uint8]:
     """Draws an image that a run was tested on, again."""
     config: DictConfig = load_config(folder / record.run)
-    family = config.data.val.family if set_name == OWN else config.tests[set_name]
-    return OnlineSource(instantiate(family), TEST_SEED)(index).image
+    if set_name == OWN:
+        return reseeded(instantiate(config.data.val), TEST_SEED)(index).image
+    return OnlineSource(instantiate(config.tests[set_name]), TEST_SEED)(index).image
 
 
 def count_macs(reader: TorchReader, image: npt.NDArray[np.uint8]) -> tuple[int, tuple[int, int]]:

@@ -113,9 +113,7 @@ def finished(run_dir: Path) -> float | None:
     if not card.exists():
         return None
     facts = json.loads(card.read_text(encoding="utf-8"))
-    if "accuracy" not in facts or facts.get("epochs") != load_config(run_dir).trainer.max_epochs:
-        return None
-    return float(facts["accuracy"]["exact_match"])
+    return float(facts["accuracy"]["exact_match"]) if facts.get("finished") else None
 
 
 def _check_same(config: DictConfig, run_dir: Path) -> None:
@@ -162,7 +160,7 @@ def _finish(
     task.cpu().eval()
     save_parameters(run_dir / "model.safetensors", task.model, task.charset)
     load_parameters(task.model, run_dir / "model.safetensors", task.charset)  # what is exported is what was saved
-    facts = _card(config, task, state)
+    facts = _card(config, task, state) | {"finished": not interrupted}
     test = last_images(data, TEST_SEED, config.test_count)
     if isinstance(task.model, CenterDetector):
         exact_match = _export(run_dir, task, data, facts, test)
@@ -276,11 +274,13 @@ def _confidence(known: tuple[list[float], list[bool]], test: Evaluation) -> dict
 
 def last_images(data: CaptchaData, seed: int, count: int) -> list[LabelledImage]:
     """Images of validation's kind that nobody has seen; a data set on disk has no others than validation's own."""
-    source = data.val_source
-    if isinstance(source, OnlineSource):
-        return labelled_images(replace(source, seed=seed), count)
-    assert isinstance(source, CocoSource)
-    return labelled_images(source, min(count, len(source)))
+    source = reseeded(data.val_source, seed)
+    return labelled_images(source, min(count, len(source)) if isinstance(source, CocoSource) else count)
+
+
+def reseeded(source: Source, seed: int) -> Source:
+    """A source of the same kind with other samples; a data set on disk stays as it is."""
+    return replace(source, seed=seed) if isinstance(source, OnlineSource) else source
 
 
 def labelled_images(source: Source, count: int) -> list[LabelledImage]:

@@ -24,6 +24,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
+from detector.overrides import quoted
 from detector.training.run import finished
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +64,7 @@ def train(folder: Path, options: list[str], chosen: Mapping[str, Value]) -> floa
     run_dir = folder / digest  # the same for the same options, so that a killed trial finds its checkpoint
     run_dir.mkdir(parents=True, exist_ok=True)
     overrides = [*options, *(f"{option}={value}" for option, value in chosen.items())]
-    command = [sys.executable, "train.py", *overrides, f"hydra.run.dir='{run_dir.resolve()}'"]
+    command = [sys.executable, "train.py", *overrides, f"hydra.run.dir={quoted(run_dir.resolve())}"]
     with (run_dir / "log.txt").open("a", encoding="utf-8") as log:
         subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     result = finished(run_dir) if (run_dir / "config.yaml").exists() else None

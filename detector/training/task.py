@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -40,6 +40,10 @@ class Detector(Protocol):
 
     def detect(self, images: Tensor) -> list[Detections]:
         """The characters of each image."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What it has learnt."""
         ...
 
 

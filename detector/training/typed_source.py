@@ -169,12 +169,13 @@ def detect_all(
         assert seen is not None  # a typed string has characters to zoom in on
         by_size[seen.network_hw].append((place, seen))
     answers: dict[int, Detections] = {}
+    device = next(network.parameters()).device
     for items in by_size.values():
         for start in range(0, len(items), _BATCH):
             part = items[start : start + _BATCH]
             batch = np.stack([view.cut(images[place]) for place, view in part])  # [N, H, W, 3]
-            with torch.autocast("cpu", torch.bfloat16, enabled=fast_precision() == "bf16-mixed"):
-                ones = network.detect(torch.from_numpy(batch).permute(0, 3, 1, 2))
+            with torch.autocast(device.type, torch.bfloat16, enabled=fast_precision() == "bf16-mixed"):
+                ones = network.detect(torch.from_numpy(batch).permute(0, 3, 1, 2).to(device))
             for (place, view), one in zip(part, ones, strict=True):
                 answers[place] = Detections(view.to_image(one.boxes), one.scores, one.probs)
     return [answers[place] for place in range(len(images))]

@@ -187,6 +187,7 @@ def test_an_audit_lists_more_strings_without_changing_the_first():
         (["audit=missing"], "missing has no labels.csv"),
         (["audit=missing", "knobs=kcaptcha"], "needs a generator"),
         (["audit=missing", "learning_curve=[0,5]"], "takes 0 and numbers from 10 on, not [5]"),
+        (["audit=missing", "learning_curve=[0]", "weights=tiny"], "teaches the weights default, not tiny"),
         (["audit=missing", "core_hour_price=-1"], "at least 0"),
         (["folder=missing", "knobs=kcaptcha"], "belong to an audit"),
         (["folder=missing", "learning_curve=[0]"], "belong to an audit"),

@@ -19,6 +19,7 @@ from detector.evaluation.audit_knobs import Knob, KnobCurve, KnobStep
 from detector.evaluation.audit_learning import LearningError, teach
 from detector.evaluation.audit_report import AuditReport
 from detector.evaluation.benchmark import LabelledImage
+from detector.overrides import quoted
 
 EVIL = "<img src=x onerror=alert(1)>\"'&"
 VOID = {"meta", "img"}
@@ -181,9 +182,10 @@ TINY = [
 
 def test_a_learning_curve_is_measured_and_goes_on_where_it_was(tmp_path):
     root = Path(__file__).parents[2]
+    tmp_path = tmp_path / "it's a=b, (1)"
     command = [
         sys.executable, "evaluate.py", "audit=generator", "family=imagecaptcha_digits4", "count=4", "looks=1",
-        "learning_curve=[0,12]", f"learning_options={json.dumps(TINY)}", f"out={tmp_path}",
+        "learning_curve=[0,12]", f"learning_options={json.dumps(TINY)}", f"out={quoted(tmp_path)}",
     ]  # fmt: skip
     for _ in range(2):
         result = subprocess.run(command, cwd=root, capture_output=True, text=True)

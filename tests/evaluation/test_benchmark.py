@@ -170,6 +170,7 @@ def test_labels_are_read(tmp_path, content, expected):
         ("", "must begin with the header file,text"),
         ("a.png,x\n", "must begin with the header file,text"),
         ("file,text\na.png,\udce9\n", "must be in UTF-8"),
+        ('file,text\n"a.png,x\n' + 140_000 * "x", "quotation mark is not closed"),
         ("file,text\na.png\n", "line 2: need a file and its text, not 'a.png'"),
         ("file,text\na.png,x,y\n", "line 2: need a file and its text"),
         ("file,text\na.png,x\nb.png,x\na.png,y\n", "line 4: a.png has a row already"),

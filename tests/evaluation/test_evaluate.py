@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -29,6 +31,13 @@ IMAGES = {"a.png": (10, "ab"), "b.png": (20, "cx")}
 
 def document(folder):
     return json.loads(Path(folder, "report.json").read_text(encoding="utf-8"))
+
+
+def test_names_of_any_bytes(tmp_path, run, asked):
+    folder = write_folder(tmp_path / "some", IMAGES)
+    shutil.copy(folder / "a.png", folder / os.fsdecode(b"na\xefve.png"))
+    run(f"folder={folder}", f"out={tmp_path / 'out'}")
+    assert "na\\xefve.png" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 
 
 def test_a_labelled_folder(tmp_path, run, asked, capsys):

@@ -1,5 +1,6 @@
 """Labelling over HTTP: a real service on a folder, killed at the worst moment, too."""
 
+import contextlib
 import csv
 import io
 import json
@@ -16,8 +17,9 @@ import pytest
 from running import ROOT, Service, png, problem
 
 from serving.__main__ import main
-from serving.adapting import quoted, train_command
+from serving.adapting import train_command
 
+PNG = {"Content-Type": "image/png"}
 KEY = "a key of sixteen characters".replace(" ", "-")
 SCRIPT = str(ROOT / "tests" / "stand_in_adapt.py")
 
@@ -370,20 +372,20 @@ def test_the_result_is_there_after_the_service_was_killed(labelling: Callable[..
         assert found["adapting"]["state"] == "done"
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/a b/c", "/a'b", "/a\\b", "/a\\'b", "/x/${y}", "/x/\\${y}", "/a=b,c", "/é/[x]{y}", "/a\\", '/a"b', "/a\\\\'"],
-)
-def test_every_path_reaches_hydra_as_it_is(path: str) -> None:
-    from hydra import compose, initialize_config_dir
-
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        assert compose("train", [f"+data.path={quoted(Path(path))}"]).data.path == path
-
-
 def test_the_command_that_is_started() -> None:
     command = train_command(Path("/images"), Path("/runs/1"))
     assert command[1:] == ["train.py", "experiment=adapt", "data.path='/images'", "hydra.run.dir='/runs/1'"]
+
+
+def test_no_more_images_arrive_at_once_than_the_queue_holds(labelling: Callable[..., Service]) -> None:
+    head = b"POST /v1/label/images HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+    with labelling("--queue", "2") as service, contextlib.ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(service.connect()).sendall(head + b"Content-Length: 99\r\n\r\n12")
+        deadline = time.monotonic() + 30
+        while service.client.post("/v1/label/images", content=b"12", headers=PNG).status_code != 429:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 # --- who may
@@ -393,6 +395,8 @@ def test_the_command_that_is_started() -> None:
     ("headers", "kind"),
     [
         ({"Host": "captcha.example"}, "foreign-host"),  # a name that was made to lead here
+        ({"Host": "[::1"}, "foreign-host"),  # no address
+        ({"Origin": "http://[::1"}, "foreign-page"),
         ({"Origin": "https://captcha.example"}, "foreign-page"),
         ({"Origin": "null"}, "foreign-page"),
         ({"Sec-Fetch-Site": "cross-site"}, "foreign-page"),

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import urllib.parse
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -28,9 +30,17 @@ def test_one_image_as_bytes(client: httpx.Client, name: str) -> None:
     assert response.json()["file"] == "-"
 
 
-@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,"])
-def test_one_image_in_json(client: httpx.Client, prefix: str) -> None:
-    response = client.post("/v1/read", json={"image": prefix + encoded(png("3A"))})
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda text: text,
+        lambda text: f"data:image/png;base64,{text}",
+        lambda text: f"DATA:image/png;BASE64,{urllib.parse.quote(text, '')}",  # as reading.md has them
+        lambda text: text.rstrip("=").translate(str.maketrans("+/", "-_")),
+    ],
+)
+def test_one_image_in_json(client: httpx.Client, form: Callable[[str], str]) -> None:
+    response = client.post("/v1/read", json={"image": form(encoded(png("3A")))})
     assert (response.status_code, response.json()["text"]) == (200, "3A")
 
 
@@ -138,6 +148,7 @@ PART = b'--x\r\nContent-Disposition: form-data; name="a"; filename="a.png"\r\n\r
     [
         ({}, b"", 415, "unsupported-media-type"),
         ({"Content-Type": "text/plain"}, b"x", 415, "unsupported-media-type"),
+        ({"Content-Type": "b\xefld/png".encode("latin-1")}, b"x", 415, "unsupported-media-type"),
         ({"Content-Type": "image/png", "Content-Encoding": "gzip"}, b"x", 415, "unsupported-media-type"),
         ({"Content-Type": "image/png"}, BROKEN, 422, "unreadable-image"),
         ({"Content-Type": "image/png"}, b"", 422, "unreadable-image"),

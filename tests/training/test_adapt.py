@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -17,13 +18,32 @@ from datagen.imagecaptcha import ImageCaptchaRenderer
 from detector.evaluation.benchmark import Outcome
 from detector.reader import Reader
 from detector.records import Character, Reading
-from detector.training.adapt import audit_csv, doubts
+from detector.training.adapt import Snapshot, audit_csv, digest, doubts, load_snapshots, save_snapshots
+from detector.training.labels import TypedImage
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = [
     "threads=1", "adapt.folds=2", "adapt.epochs=1", "adapt.lookalikes=4", "trainer_data.batch_size=4",
     "trainer_data.epoch_batches=2", "data.batches.chunk_batches=2", "trainer_data.workers=0",
 ]  # fmt: skip
+
+
+def network(value: float) -> Snapshot:
+    return Snapshot(value, {"weight": torch.full((2,), value)})
+
+
+def test_networks_that_learnt_from_other_strings_are_not_taken(tmp_path: Path) -> None:
+    image = np.zeros((4, 8, 3), np.uint8)
+    one, other = TypedImage("a.png", image, "12"), TypedImage("a.png", image, "13")
+    origins = [digest([one], [], 2), digest([one], [], 1), digest([other], [], 2), digest([], [one], 2)]
+    assert len({*origins, digest([TypedImage("a.png", image + 1, "12")], [], 2)}) == 5
+    save_snapshots(tmp_path / "kept", [network(0.5), network(0.75)], origins[0])
+    again = load_snapshots(tmp_path / "kept", origins[0])
+    assert [(snapshot.right, snapshot.state["weight"].tolist()) for snapshot in again] == [
+        (0.5, [0.5, 0.5]),
+        (0.75, [0.75, 0.75]),
+    ]
+    assert load_snapshots(tmp_path / "kept", origins[2]) == []
 
 
 def adapt(folder: Path, run_dir: Path, *options: str) -> subprocess.CompletedProcess[str]:
