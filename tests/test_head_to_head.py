@@ -94,13 +94,9 @@ def test_evaluate_compares_the_runs_of_a_folder(folder: Path) -> None:
 
 def test_a_run_on_a_data_set_is_compared(tmp_path: Path) -> None:
     small = [
-        "model.width=16",
-        "threads=1",
-        "trainer.max_epochs=1",
-        "trainer_data.batch_size=4",
-        "trainer_data.workers=0",
-    ]
-    lengths = ["trainer_data.epoch_batches=8", "trainer_data.val_count=4", "test_count=4"]
+        "model.width=16", "threads=1", "trainer.max_epochs=1", "trainer_data.batch_size=4", "trainer_data.workers=0",
+        "trainer_data.epoch_batches=8", "trainer_data.val_count=4", "test_count=4",
+    ]  # fmt: skip
     folders = [f"data.{part}.folder={tmp_path}/data" for part in ("train", "val")]
     for command in (
         ["-m", "datagen", "family=kcaptcha", "count=8", f"out={tmp_path}/data"],

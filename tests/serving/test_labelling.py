@@ -379,7 +379,7 @@ def test_the_command_that_is_started() -> None:
 
 def test_no_more_images_arrive_at_once_than_the_queue_holds(labelling: Callable[..., Service]) -> None:
     head = b"POST /v1/label/images HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
-    with labelling("--queue", "2") as service, contextlib.ExitStack() as stack:
+    with labelling("--queue", "2", "--max-files", "2") as service, contextlib.ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(service.connect()).sendall(head + b"Content-Length: 99\r\n\r\n12")
         deadline = time.monotonic() + 30
