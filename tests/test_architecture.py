@@ -389,13 +389,6 @@ HOUSE = {
     ),
     # puts the browser demo together
     "web/assemble.py": Room("detector/reader.py", "onnxruntime"),
-    # draws the pictures of the documentation
-    "docs/*.py": Room(
-        "datagen/__main__.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/sample.py detector/charset.py "
-        "detector/evaluation/plots.py detector/evaluation/benchmark.py detector/models/center.py detector/reader.py "
-        "detector/training/augment.py detector/training/data.py detector/training/targets.py infer.py",
-        "numpy PIL torch hydra omegaconf",
-    ),
     "benchmarks/universal_gpu.py": Room(
         "datagen/text.py datagen/universal/style.py datagen/universal/sampler.py datagen/universal/gpu_pack.py "
         "datagen/universal/gpu.py detector/models/center.py detector/training/device.py "
@@ -443,6 +436,15 @@ HOUSE = {
         "detector/images.py detector/reader.py",
         "numpy PIL captcha ddddocr hydra omegaconf onnxruntime tqdm atheris",
     ),
+    # draws the pictures of the documentation
+    "docs/make_pictures.py": Room(
+        "datagen/__main__.py datagen/dataset_writer.py datagen/imagecaptcha.py datagen/sample.py detector/charset.py "
+        "detector/evaluation/plots.py detector/evaluation/benchmark.py detector/models/center.py detector/reader.py "
+        "detector/training/augment.py detector/training/data.py detector/training/targets.py infer.py",
+        "numpy PIL torch hydra omegaconf",
+    ),
+    # photographs the pages
+    "docs/make_screenshots.py": Room("benchmarks/web_demo.py web/assemble.py", "PIL playwright"),
 }
 
 # What `pip install .` must do for, without any extra.
