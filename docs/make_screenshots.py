@@ -92,9 +92,7 @@ def take(page: Page, name: str, *, full_page: bool = True) -> None:
     """Takes a page once its boxes stand still, in 256 colours."""
     time.sleep(1)
     picture = Image.open(BytesIO(page.screenshot(full_page=full_page)))
-    picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
-        IMAGES / f"{name}.png", optimize=True
-    )
+    picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(IMAGES / f"{name}.png", optimize=True)
 
 
 def run(*command: str) -> None:
