@@ -21,7 +21,7 @@ demo: $(LIGHT)/.installed  ## read sample captchas; the boxes are drawn into bui
 	$(LIGHT)/bin/python infer.py $(IMAGES) --draw build/demo
 
 test: $(VENV)/.installed-dev  ## run the tests
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # `make test-reading PYTHON=python3.13` runs them with another Python, in an environment of its own.
 test-reading: build/$(notdir $(PYTHON))/.installed  ## run the tests of reading with the light half alone

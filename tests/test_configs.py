@@ -128,7 +128,7 @@ def test_the_plan_of_the_comparison_composes(scale: str) -> None:
 
 @pytest.mark.parametrize("trainer", options("trainer"))
 def test_trainers_resolve(trainer: str) -> None:
-    config = OmegaConf.to_container(compose_training(f"trainer={trainer}").trainer, resolve=True)
+    config = OmegaConf.to_container(compose_training(f"trainer={trainer}", "run_dir=runs/one").trainer, resolve=True)
     assert isinstance(config, dict)
     assert config["reload_dataloaders_every_n_epochs"] == 1  # CaptchaData relies on it
     if trainer == "cpu":

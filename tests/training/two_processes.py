@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -22,11 +21,9 @@ def main(folder: Path) -> None:
                 "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true",
                 "trainer.max_epochs=2", "trainer.strategy=ddp", "threads=1", "model.width=16", "test_count=4",
                 "trainer_data.batch_size=4", "trainer_data.epoch_batches=8", "trainer_data.val_count=8",
-                "trainer_data.workers=0", f"hydra.runtime.output_dir={folder}",
+                "trainer_data.workers=0", f"run_dir={folder}",
             ],
-            return_hydra_config=True,
         )  # fmt: skip
-    HydraConfig.instance().set_config(config)
     torch.set_num_threads(1)
     torch.manual_seed(config.seed)
     data = instantiate(config.data)
