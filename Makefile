@@ -10,6 +10,7 @@ IMAGES ?= samples
 COUNT ?= 200
 # What reading is made of; needs the light half and no more.
 READING := $(addprefix tests/test_,$(addsuffix .py,charset compat filelist images infer pattern reader reading records resume))
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 SCALE ?= small
 FAMILIES := imagecaptcha imagecaptcha_digits4 imagecaptcha_upper4 \
 	kcaptcha kcaptcha_generator kcaptcha_gnuboard kcaptcha_original
@@ -21,11 +22,11 @@ demo: $(LIGHT)/.installed  ## read sample captchas; the boxes are drawn into bui
 	$(LIGHT)/bin/python infer.py $(IMAGES) --draw build/demo
 
 test: $(VENV)/.installed-dev  ## run the tests
-	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(VENV)/bin/python -m pytest $(PARALLEL)
 
 # `make test-reading PYTHON=python3.13` runs them with another Python, in an environment of its own.
 test-reading: build/$(notdir $(PYTHON))/.installed  ## run the tests of reading with the light half alone
-	build/$(notdir $(PYTHON))/bin/python -m pytest $(READING)
+	build/$(notdir $(PYTHON))/bin/python -m pytest $(PARALLEL) $(READING)
 
 test-browser: $(VENV)/.installed-dev  ## run the tests of both pages in chromium
 	$(VENV)/bin/python -m pytest tests/browser/test_*.py
@@ -69,7 +70,7 @@ $(LIGHT)/.installed: pyproject.toml constraints.txt | $(LIGHT)/bin/python
 	touch $@
 
 build/$(notdir $(PYTHON))/.installed: pyproject.toml constraints.txt | build/$(notdir $(PYTHON))/bin/python
-	$(@D)/bin/python -m pip install --quiet --constraint constraints.txt --editable . pytest hypothesis onnx
+	$(@D)/bin/python -m pip install --quiet --constraint constraints.txt --editable . pytest pytest-xdist hypothesis onnx
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
