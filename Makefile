@@ -10,6 +10,8 @@ IMAGES ?= samples
 COUNT ?= 200
 # What reading is made of; needs the light half and no more.
 READING := $(addprefix tests/test_,$(addsuffix .py,charset compat filelist images infer pattern reader reading records resume))
+# Tests run on several processors, each process with one thread.
+ONE_THREAD := OMP_NUM_THREADS=1
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 SCALE ?= small
 FAMILIES := imagecaptcha imagecaptcha_digits4 imagecaptcha_upper4 \
@@ -22,11 +24,11 @@ demo: $(LIGHT)/.installed  ## read sample captchas; the boxes are drawn into bui
 	$(LIGHT)/bin/python infer.py $(IMAGES) --draw build/demo
 
 test: $(VENV)/.installed-dev  ## run the tests
-	$(VENV)/bin/python -m pytest $(PARALLEL)
+	$(ONE_THREAD) $(VENV)/bin/python -m pytest $(PARALLEL)
 
 # `make test-reading PYTHON=python3.13` runs them with another Python, in an environment of its own.
 test-reading: build/$(notdir $(PYTHON))/.installed  ## run the tests of reading with the light half alone
-	build/$(notdir $(PYTHON))/bin/python -m pytest $(PARALLEL) $(READING)
+	$(ONE_THREAD) build/$(notdir $(PYTHON))/bin/python -m pytest $(PARALLEL) $(READING)
 
 test-browser: $(VENV)/.installed-dev  ## run the tests of both pages in chromium
 	$(VENV)/bin/python -m pytest tests/browser/test_*.py
