@@ -3,6 +3,7 @@
 - readings.png: what the bundled weights read in some of samples/, drawn by `infer.py --draw`.
 - families.png: samples of the known families, with the boxes that their generators know.
 - universal.png: samples of the universal generator.
+- reliability.png: how often `default` is right, by how sure it is, from its card.
 - failures.png: held-out styles of the universal generator that the bundled weights read worst, of 300.
 - augmentations.png: one captcha, and what the augmentation of data sets on disk makes of it.
 - targets.png: a captcha, the centre heatmap that the network learns, and the cells that learn class and box.
@@ -10,6 +11,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from io import BytesIO
@@ -105,6 +107,12 @@ def family_config(name: str) -> DictConfig:
     return config
 
 
+def reliability() -> Image.Image:
+    """The card's reliability, as a diagram."""
+    card = json.loads((ROOT / "detector" / "weights" / "default" / "card.json").read_text(encoding="utf-8"))
+    return Image.open(BytesIO(plots.reliability_diagram(card["confidence"]["reliability"]))).convert("RGB")
+
+
 def augmentations(count: int = 11) -> Image.Image:
     """A captcha and its augmented versions."""
     rng = np.random.default_rng(1)
@@ -169,7 +177,7 @@ def in_rows(pictures: Sequence[Image.Image], width: int) -> Image.Image:
 def main() -> None:
     """Makes all of them."""
     IMAGES.mkdir(exist_ok=True)
-    for make in (readings, families, universal, failures, augmentations, targets):
+    for make in (readings, families, universal, failures, reliability, augmentations, targets):
         make().quantize(dither=Image.Dither.NONE).save(IMAGES / f"{make.__name__}.png", optimize=True)
 
 

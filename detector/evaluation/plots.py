@@ -13,7 +13,7 @@ from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
 from detector.evaluation.benchmark import Mistake, Outcome, Source, confidences
-from detector.evaluation.metrics import StringScores, reliability, risk_coverage, wilson_interval
+from detector.evaluation.metrics import StringScores, risk_coverage, wilson_interval
 from detector.images import ImageError, load
 
 CONFUSIONS_SHOWN = 20
@@ -57,10 +57,13 @@ def confidence_histogram(outcomes: Sequence[Outcome]) -> bytes:
     return _png(figure)
 
 
-def reliability_diagram(outcomes: Sequence[Outcome]) -> bytes:
-    """How often readings were right, by how sure the reader was; on the diagonal confidence is what it says."""
+def reliability_diagram(groups: Sequence[tuple[float, float, int]]) -> bytes:
+    """How often readings were right, by how sure the reader was; on the diagonal confidence is what it says.
+
+    Args:
+        groups: of readings, as `metrics.reliability` and the cards have them.
+    """
     figure, axes = _figure("Confidence", "Share of right strings")
-    groups = reliability(*confidences(outcomes))
     intervals = [wilson_interval(round(good * count), count) for _, good, count in groups]
     rates = np.array([good for _, good, _ in groups])
     axes.plot([0, 1], [0, 1], color="lightgrey", zorder=0)

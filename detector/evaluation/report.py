@@ -63,7 +63,7 @@ class Report:
         write_whole(folder / "accuracy_by_length.png", plots.accuracy_by_length(total.by_length))
         write_whole(folder / "confusions.png", plots.frequent_confusions(total.confusions))
         write_whole(folder / "confidence.png", plots.confidence_histogram(outcomes))
-        write_whole(folder / "reliability.png", plots.reliability_diagram(outcomes))
+        write_whole(folder / "reliability.png", plots.reliability_diagram(reliability(*confidences(outcomes))))
         write_whole(folder / "risk_coverage.png", plots.risk_coverage_curve(outcomes))
         for evaluation in self.evaluations:
             write_whole(folder / "readings" / f"{evaluation.name}.csv", _readings(evaluation).encode())
