@@ -273,6 +273,8 @@ class Labelling:
             return await self._add(request)
 
     def _add_answers(self, router: APIRouter) -> None:
+        documents = Intake(self._settings)  # of its own: what people type is not refused for images that arrive
+
         @router.post(
             "/images/{image}/answers",
             responses=openapi.problems(401, 403, 404, 413, 415, 422, 503),
@@ -280,7 +282,7 @@ class Labelling:
         )
         async def answer(image: str, request: Request) -> Answered:
             """Takes what a person types; when this is answered, it is on the disk."""
-            given = _checked(Answer, await self._intake.document(request))
+            given = _checked(Answer, await documents.document(request))
             item = await self._do(self._store.answer, image, given.person, given.text, given.settles)
             if item is None:
                 raise Problem(404, "no-such-image", f"there is no image {image!r} in the folder that is labelled now")
@@ -295,7 +297,7 @@ class Labelling:
         @router.put("/choice", responses=openapi.problems(401, 403, 413, 415, 422, 503), openapi_extra=body_of(Choice))
         async def choose(request: Request) -> Overview:
             """Sets the case of all strings."""
-            choice = _checked(Choice, await self._intake.document(request))
+            choice = _checked(Choice, await documents.document(request))
             await self._do(self._store.set_case, choice.case)
             return await self._overview()
 
