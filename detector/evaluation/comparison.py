@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
@@ -33,6 +34,7 @@ OURS = "center"
 
 _CONFUSIONS_KEPT = 30
 _ERRORS_SHOWN = 8
+_BEST_SHOWN = 4
 
 Image = npt.NDArray[np.uint8]
 
@@ -324,7 +326,8 @@ class Comparison:
             others = [other for other in others if other != "repeats"]
             if others:
                 rows = [
-                    [_row_name(row), *(str(row.total(_exact, s)) for s in (OWN, *others))] for row in self.rows(name)
+                    [title, *(str(row.total(_exact, s)) for s in (OWN, *others))]
+                    for title, row in named(self.rows(name)).items()
                 ]
                 parts += [f"### Trained on {name}, tested on", markdown_table(("network", "the same", *others), rows)]
         return ["## Other lengths and settings than in training", *parts] if parts else []
@@ -334,13 +337,13 @@ class Comparison:
         parts = []
         for name in self._names():
             rows = []
-            for row in self.rows(name):
+            for title, row in named(self.rows(name)).items():
                 if any("repeats" in run.sets for run in row.runs):
                     with_, without = (
                         row.total(lambda s: s.repeats, "repeats"),
                         row.total(lambda s: s.no_repeats, "repeats"),
                     )
-                    rows.append([_row_name(row), str(with_), str(without)])
+                    rows.append([title, str(with_), str(without)])
             if rows:
                 parts += [f"### {name}", markdown_table(("network", "with equal neighbours", "without"), rows)]
         return ["## Adjacent repeats", *parts] if parts else []
@@ -365,7 +368,7 @@ class Comparison:
     def _pictures(self, folder: Path, place: str) -> list[str]:
         parts = ["## Pictures"]
         for name in self._names():
-            rows = [row for row in self.rows(name) if row.first.parameters]
+            rows = named([row for row in self.rows(name) if row.first.parameters])
             if not rows:
                 continue
             pictures = {
@@ -373,15 +376,16 @@ class Comparison:
                 "by_ms": _scatter(rows, "ms"),
                 "by_parameters": _scatter(rows, "parameters"),
             }
-            for set_name in dict.fromkeys(s for row in rows for s in row.first.sets):
+            for set_name in dict.fromkeys(s for row in rows.values() for s in row.first.sets):
                 curves = _by_length(rows, set_name)
                 if max(len(points) for points in curves.values()) > 1:
                     key = "by_length" if set_name == OWN else f"by_length_{set_name}"
                     pictures[key] = plots.lines(curves, "Length of the string", "Exact match, %")
+            best = list(rows.items())[:_BEST_SHOWN]
             pictures["confusions"] = plots.grouped_confusions(
-                {_row_name(row): {(a, b): n for a, b, n in row.first.sets[OWN].confusions} for row in rows[:4]}
+                {title: {(a, b): n for a, b, n in row.first.sets[OWN].confusions} for title, row in best}
             )
-            errors = self._errors(name)
+            errors = self._errors(rows)
             if errors is not None:
                 pictures["errors"] = errors
             parts.append(f"### Pictures of {name}")
@@ -390,18 +394,18 @@ class Comparison:
                 parts.append(f"![{name}, {key.replace('_', ' ')}]({place}/{name}_{key}.png)")
         return parts
 
-    def _errors(self, name: str) -> bytes | None:
+    def _errors(self, rows: Mapping[str, Row]) -> bytes | None:
         """Images that at least one network read wrong, with what each read."""
         if self.image is None:
             return None
-        runs = [row.first for row in self.rows(name) if row.first.parameters]
-        answers = [run.sets[OWN].answers for run in runs]
+        runs = {title: row.first for title, row in rows.items()}
+        answers = [run.sets[OWN].answers for run in runs.values()]
         wrong = [i for i, same in enumerate(zip(*answers, strict=False)) if any(text != read for text, read in same)]
         some = wrong[:: max(1, len(wrong) // _ERRORS_SHOWN)][:_ERRORS_SHOWN]
         if not some:
             return None
-        images = [self.image(runs[0], OWN, i) for i in some]
-        readings = {run.label: [run.sets[OWN].answers[i][1] for i in some] for run in runs}
+        images = [self.image(next(iter(runs.values())), OWN, i) for i in some]
+        readings = {title: [run.sets[OWN].answers[i][1] for i in some] for title, run in runs.items()}
         return plots.readings_side_by_side(images, [answers[0][i][0] for i in some], readings)
 
 
@@ -413,8 +417,15 @@ def _exact(record: SetRecord) -> Count:
     return record.exact
 
 
-def _row_name(row: Row) -> str:
-    return row.first.label
+def named(rows: Sequence[Row]) -> dict[str, Row]:
+    """The rows by their networks; where one network has several, by the images that it learnt from too."""
+    labels = Counter(row.first.label for row in rows)
+
+    def title(run: RunRecord) -> str:
+        images = f"{run.images_seen:,}" if run.train_images is None else f"{run.train_images:,} different"
+        return run.label if labels[run.label] == 1 else f"{run.label}, {images} images"
+
+    return {title(row.first): row for row in rows}
 
 
 def _result_cells(row: Row) -> list[str]:
@@ -452,27 +463,27 @@ def verdict(rows: Sequence[Row]) -> str:
     return f"**Level**: the intervals of {OURS} and of the best other network, {best.first.label}, overlap."
 
 
-def _curves(rows: Sequence[Row]) -> bytes:
-    curves = {_row_name(row): {seen: 100 * rate for seen, rate in row.first.history} for row in rows}
+def _curves(rows: Mapping[str, Row]) -> bytes:
+    curves = {title: {seen: 100 * rate for seen, rate in row.first.history} for title, row in rows.items()}
     return plots.lines(curves, "Images seen", "Exact match in validation, %")
 
 
-def _scatter(rows: Sequence[Row], what: str) -> bytes:
+def _scatter(rows: Mapping[str, Row], what: str) -> bytes:
     label = "Reading one image, ms" if what == "ms" else "Parameters, millions"
     points = {
-        _row_name(row): (
+        title: (
             row.first.reading_ms if what == "ms" else row.first.parameters / 1e6,
             100 * row.total(_exact).rate,
         )
-        for row in rows
+        for title, row in rows.items()
     }
     return plots.points(points, label, "Exact match, %")
 
 
-def _by_length(rows: Sequence[Row], name: str) -> dict[str, dict[int, float]]:
+def _by_length(rows: Mapping[str, Row], name: str) -> dict[str, dict[int, float]]:
     return {
-        _row_name(row): {length: 100 * count.rate for length, count in sorted(row.first.sets[name].by_length.items())}
-        for row in rows
+        title: {length: 100 * count.rate for length, count in sorted(row.first.sets[name].by_length.items())}
+        for title, row in rows.items()
         if name in row.first.sets
     }
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from detector.evaluation.benchmark import LabelledImage, evaluate
-from detector.evaluation.comparison import OWN, Comparison, Count, Row, RunRecord, SetRecord, has_repeat, verdict
+from detector.evaluation.comparison import OWN, Comparison, Count, Row, RunRecord, SetRecord, has_repeat, named, verdict
 from detector.records import Character, Reading
 
 BOX = (0.0, 0.0, 1.0, 1.0)
@@ -100,6 +100,19 @@ def test_seeds_share_a_row_and_numbers_of_images_do_not() -> None:
     assert [[run.seed for run in row.runs] for row in rows] == [[1], [1, 2]]
     assert rows[1].total(lambda record: record.exact) == Count(50, 100)
     assert rows[1].spread() == "40.0-60.0"
+
+
+def test_rows_of_one_network_are_told_apart() -> None:
+    rows = [
+        Row([run_record("center", right(9, 10), images_seen=25600)]),
+        Row([run_record("center", right(8, 10), images_seen=7680)]),
+        Row([run_record("crnn", right(7, 10))]),
+    ]
+    assert list(named(rows).items()) == [
+        ("center, 25,600 images", rows[0]), ("center, 7,680 images", rows[1]), ("crnn", rows[2])
+    ]  # fmt: skip
+    few = [Row([run_record("crnn", right(7, 10), train_images=count)]) for count in (500, 2000)]
+    assert list(named(few)) == ["crnn, 500 different images", "crnn, 2,000 different images"]
 
 
 def test_the_document_holds_every_question_and_names_the_runs(tmp_path: Path) -> None:
