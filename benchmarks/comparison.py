@@ -113,14 +113,19 @@ def searches(config: DictConfig) -> Iterator[tuple[str, float, Training]]:
 
 
 def best_rates(config: DictConfig) -> dict[str, float]:
-    """The learning rate with the best exact match in validation; of equals, with the least loss."""
-    found: dict[str, tuple[tuple[float, float], float]] = {}
+    """The learning rate with the least loss in validation, which tells apart what exact match cannot yet."""
+    found: dict[str, tuple[float, float]] = {}
     for network, rate, run in searches(config):
         if run.done:
-            validation = json.loads((run.folder / "card.json").read_text(encoding="utf-8"))["validation"]
-            rank = (validation["val/exact_match"], -validation["val/loss"])
-            found[network] = max(found.get(network, (rank, rate)), (rank, rate))
+            loss = validation_of(run)["val/loss"]
+            found[network] = min(found.get(network, (loss, rate)), (loss, rate))
     return {network: rate for network, (_, rate) in found.items()}
+
+
+def validation_of(run: Training) -> dict[str, float]:
+    """What a finished training read in validation."""
+    validation: dict[str, float] = json.loads((run.folder / "card.json").read_text(encoding="utf-8"))["validation"]
+    return validation
 
 
 def trainings(config: DictConfig, rates: dict[str, float]) -> Iterator[Training]:
