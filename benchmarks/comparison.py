@@ -22,6 +22,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 
 import hydra
@@ -33,7 +35,7 @@ from PIL import Image
 
 from detector.evaluation.benchmark import Source, evaluate
 from detector.evaluation.comparison import OWN, Comparison, RunRecord, SetRecord
-from detector.evaluation.report import machine
+from detector.evaluation.report import machine, markdown_table
 from detector.images import load
 from detector.overrides import quoted
 from detector.records import Character, Reading
@@ -42,7 +44,9 @@ from detector.training.measure import image_of, measured_runs
 from detector.training.run import TEST_SEED, finished, labelled_images, load_config
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTES = "## What it means\n\n", "\n\n## Runs\n"  # what stands around the part of the document that is written by hand
+# What stands around the part of the document that is written by hand:
+NOTES = "## What it means\n\n", "\n\n## Results\n"
+LIBRARIES = "torch", "torchvision", "lightning", "numpy"
 
 
 @dataclass(frozen=True)
@@ -165,21 +169,37 @@ def print_plan(config: DictConfig) -> None:
     )
 
 
-class DdddocrReader:
-    """ddddocr as it comes, in the place of a network of this project."""
+class Ddddocr:
+    """ddddocr in the place of a network of this project.
 
-    def __init__(self) -> None:
+    Args:
+        charset: that its larger model is told; empty: the model that it comes with, told nothing.
+    """
+
+    def __init__(self, charset: str = "") -> None:
         import ddddocr
 
-        self.classify = ddddocr.DdddOcr(show_ad=False).classification
+        self.engine = ddddocr.DdddOcr(show_ad=False, beta=bool(charset))
+        symbols = self.engine.get_charset()
+        self.indices = [0, *(symbols.index(char) for char in charset)]  # the first means that nothing stands there
+        self.charset = charset
 
     def read_batch(self, sources: Iterable[Source]) -> Iterator[Reading]:
         """Reads images in order; it says nothing of places and of how sure it is."""
         for source in sources:
             stream = io.BytesIO()
             Image.fromarray(load(source)).save(stream, "PNG")
-            text = str(self.classify(stream.getvalue()))
+            text = self._over_charset(stream.getvalue()) if self.charset else self._as_called(stream.getvalue())
             yield Reading(text, 0.0, tuple(Character(char, 0.0, (0.0, 0.0, 0.0, 0.0)) for char in text))
+
+    def _as_called(self, png: bytes) -> str:
+        return str(self.engine.classification(png))
+
+    def _over_charset(self, png: bytes) -> str:
+        """The best path through the charset's columns: its own restriction picks among all symbols first."""
+        columns = np.squeeze(self.engine.classification(png, probability=True)["probabilities"])  # [T, symbols]
+        path = columns[:, self.indices].argmax(axis=1)
+        return "".join(self.charset[index - 1] for index, _ in groupby(path) if index)
 
 
 def measure_peers(folder: Path) -> None:
@@ -187,24 +207,54 @@ def measure_peers(folder: Path) -> None:
     if not importlib.util.find_spec("ddddocr"):
         print("ddddocr is not installed and left out: pip install -e '.[peers]'")
         return
-    reader = DdddocrReader()
     for task in sorted(path for path in folder.iterdir() if path.is_dir()):
         runs = [path.parent for path in sorted(task.glob("*/config.yaml"))]
-        place = task / "ddddocr"
-        if not runs or (place / "measured.json").exists():
+        if not runs:
             continue
         config = load_config(runs[0])
-        families = {OWN: config.data.val.family} | dict(config.tests)
-        sources = {name: OnlineSource(instantiate(family), TEST_SEED) for name, family in families.items()}
-        sets = {
-            name: evaluate(name, reader, labelled_images(source, config.test_count)) for name, source in sources.items()
-        }
-        RunRecord(
-            run=place.relative_to(folder).as_posix(), name=config.name, label="ddddocr", seed=0, images_seen=0,
-            train_images=None, learning_rate=0.0, optimizer="", parameters=0, macs=0, macs_hw=(0, 0),
-            train_images_per_s=0.0, reading_ms=1000 / sets[OWN].images_per_second, history=[], machine=machine(),
-            sets={name: SetRecord.of(evaluation) for name, evaluation in sets.items()},
-        ).save(place)  # fmt: skip
+        for label, charset in (("ddddocr", ""), ("ddddocr, larger, charset given", config.charset.characters)):
+            place = task / label.replace(", ", "-").replace(" ", "-")
+            if not (place / "measured.json").exists():
+                read_by_peer(config, Ddddocr(charset), label, place.relative_to(folder).as_posix()).save(place)
+
+
+def read_by_peer(config: DictConfig, reader: Ddddocr, label: str, run: str) -> RunRecord:
+    """What ddddocr reads of the images that the runs of a task were tested on.
+
+    Args:
+        config: of one of the runs.
+        reader: reads.
+        label: its name.
+        run: where the record will lie.
+    """
+    families = {OWN: config.data.val.family} | dict(config.tests)
+    sources = {name: OnlineSource(instantiate(family), TEST_SEED) for name, family in families.items()}
+    sets = {
+        name: evaluate(name, reader, labelled_images(source, config.test_count)) for name, source in sources.items()
+    }
+    return RunRecord(
+        run=run, name=config.name, label=label, seed=0, images_seen=0, train_images=None, learning_rate=0.0,
+        optimizer="", parameters=0, macs=0, macs_hw=(0, 0), train_images_per_s=0.0,
+        reading_ms=1000 / sets[OWN].images_per_second, history=[], machine=machine(),
+        sets={name: SetRecord.of(evaluation) for name, evaluation in sets.items()},
+    )  # fmt: skip
+
+
+def search_table(config: DictConfig) -> str:
+    """Markdown: what the search of the learning rates found."""
+    rates = best_rates(config)
+    found: dict[str, list[str]] = {}
+    for network, rate, run in sorted(searches(config), key=lambda item: item[1]):
+        if run.done:
+            read = validation_of(run)
+            found.setdefault(network, []).append(
+                f"{rate:g}: {read['val/loss']:.3f}, {100 * read['val/exact_match']:.1f} % ({run.images:,})"
+            )
+    rows = [[network, f"{rates[network]:g}", "; ".join(cells)] for network, cells in found.items()]
+    headings = ("network", "taken", "rate: loss and exact match in validation (after so many images)")
+    return "\n\n".join(
+        ["## Learning rates", f"Searched on {config.scale.search.task}:", markdown_table(headings, rows)]
+    )
 
 
 def notes_of(document: Path) -> str:
@@ -232,10 +282,11 @@ def write_document(config: DictConfig) -> None:
             f"- Command: `{command}`",
             f"- Runs: below `{folder}`; searches of the learning rate: below `{config.runs}/search`",
             f"- Machine: {machine()}",
+            f"- Versions: {', '.join(f'{name} {version(name)}' for name in LIBRARIES)}",
         ]
     )
     title = "Detectors, classifiers and sequences compared"
-    comparison = Comparison(title, introduction, notes_of(document), records, image)
+    comparison = Comparison(title, introduction, notes_of(document), records, image, search_table(config))
     comparison.write(document, Path(config.pictures))
     print(f"{document} compares {len(records)} runs")
 

@@ -29,14 +29,28 @@ MEASURED = "measured.json"
 OWN = "test"
 """The set of a run that is drawn like its training images."""
 
+REPEATS = "repeats"
+"""The set in which half of the strings have equal neighbours."""
+
+CUT_RIGHT = "true boxes"
+"""A segmentation network's own set, read with the true boxes in the place of those that it cut."""
+
 OURS = "center"
 """The label of the network that the others are compared with."""
 
 _CONFUSIONS_KEPT = 30
 _ERRORS_SHOWN = 8
 _BEST_SHOWN = 4
+_LEGEND = """
+Whole strings read right, in per cent, with the 95 % Wilson interval of {count:,} test images, which no training saw and
+which are the same for all networks of a table. Where there are several seeds the rate is their mean, and *seeds* has
+the lowest and the highest. *nocase*: ignoring case; *length*: the number of characters is right; *CER*: errors per
+true character. CER, curves, confusions and errors are those of the first seed.
+"""
 
 Image = npt.NDArray[np.uint8]
+Part = Callable[["Row"], "Count"]
+"""Counts some strings of a row."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +166,8 @@ class RunRecord:
         parameters: numbers in the network.
         macs: multiplications in reading one image of `macs_hw`; convolutions, matrix products and recurrent layers.
         macs_hw: height and width of the network's input.
-        train_images_per_s: of training, drawing included; median of the epochs.
-        reading_ms: from the pixels of one image to its string, in PyTorch at one thread; median.
+        train_images_per_s: of training, drawing included; the fastest epoch.
+        reading_ms: from the pixels of one image to its string, in PyTorch at one thread; the median of some images.
         history: images seen and exact match in validation, after each epoch.
         sets: by name; `OWN` is the run's own.
         machine: that measured it.
@@ -233,9 +247,10 @@ class Comparison:
     Attributes:
         title: the heading.
         introduction: Markdown: the command, the scale, the protocol.
-        notes: Markdown by hand, kept at the end; may be empty.
+        notes: Markdown by hand; may be empty.
         records: the runs, and outside references, which have no parameters.
         image: draws the image of a run's set and number; errors are shown where it is given.
+        appendix: Markdown for before the list of runs; may be empty.
     """
 
     title: str
@@ -243,6 +258,7 @@ class Comparison:
     notes: str
     records: Sequence[RunRecord]
     image: Callable[[RunRecord, str, int], Image] | None = None
+    appendix: str = ""
 
     def write(self, document: Path, pictures: Path) -> None:
         """Writes the document, `comparison.json` beside it, and the plots.
@@ -255,13 +271,18 @@ class Comparison:
         parts = [
             f"# {self.title}",
             self.introduction,
+            *(["## What it means", self.notes] if self.notes else []),
             *self._results(),
-            *self._questions(),
+            *self._cost(),
+            *self._shifted(),
+            *self._repeats(),
+            *self._few(),
+            *self._cutting(),
             *self._pictures(pictures, place),
+            *([self.appendix] if self.appendix else []),
+            "## Runs",
+            _runs_table(self.records),
         ]
-        if self.notes:
-            parts += ["## What it means", self.notes]
-        parts += ["## Runs", _runs_table(self.records)]
         write_whole(document.with_suffix(".json"), self._json().encode())
         write_whole(document, ("\n\n".join(parts) + "\n").encode())
 
@@ -274,11 +295,11 @@ class Comparison:
         return json.dumps(entries, ensure_ascii=False, indent=1) + "\n"
 
     def rows(self, name: str) -> list[Row]:
-        """The rows of one data set, best first; runs that saw another number of images stand in rows of their own."""
+        """The rows of one data set, best first; runs that differ in more than the seed stand in rows of their own."""
         groups: dict[tuple[Any, ...], list[RunRecord]] = {}
         for record in self.records:
             if record.name == name:
-                groups.setdefault((record.label, record.images_seen, record.train_images), []).append(record)
+                groups.setdefault((record.label, *_settings(record)), []).append(record)
         rows = [Row(sorted(group, key=lambda record: record.seed)) for group in groups.values()]
         return sorted(rows, key=lambda row: -row.total(_exact).rate)
 
@@ -286,24 +307,21 @@ class Comparison:
         return list(dict.fromkeys(record.name for record in self.records))
 
     def _results(self) -> list[str]:
-        parts = ["## Results"]
+        count = max((record.sets[OWN].exact.count for record in self.records), default=0)
+        parts = ["## Results", _LEGEND.strip().format(count=count)]
         for name in self._names():
-            rows = self.rows(name)
-            if any(row.first.train_images is not None for row in rows):
-                continue  # a question of its own
-            parts += [
-                f"### {name}",
-                markdown_table(_RESULT_HEADINGS, [_result_cells(row) for row in rows]),
-                verdict(rows),
-            ]
-        return [*parts, "## Cost", markdown_table(_COST_HEADINGS, self._cost_rows())]
+            rows = [row for row in self.rows(name) if row.first.train_images is None]  # the others: a question
+            if rows:
+                cells = [_result_cells(title, row) for title, row in named(rows).items()]
+                parts += [f"### {name}", markdown_table(_RESULT_HEADINGS, cells), verdict(rows)]
+        return parts
 
-    def _cost_rows(self) -> list[list[str]]:
+    def _cost(self) -> list[str]:
         """One row per network, on the data set that most networks have in common."""
         names = self._names()
         widest = max(names, key=lambda name: len({record.label for record in self.records if record.name == name}))
         rows = {row.first.label: row.first for row in self.rows(widest) if row.first.parameters}
-        return [
+        cells = [
             [
                 label,
                 f"{run.parameters / 1e6:.2f} M",
@@ -314,56 +332,78 @@ class Comparison:
             ]
             for label, run in sorted(rows.items(), key=lambda item: item[1].reading_ms)
         ]
-
-    def _questions(self) -> list[str]:
-        return [*self._shifted(), *self._repeats(), *self._few()]
+        explained = (
+            f"On {widest}. MACs: multiplications with a sum, for one image. Training: the fastest epoch, drawing "
+            "included. Reading: from the pixels of one image to its string, in PyTorch on one thread."
+        )
+        return ["## Cost", explained, markdown_table(_COST_HEADINGS, cells)]
 
     def _shifted(self) -> list[str]:
         """Sets that are drawn unlike the training images."""
         parts = []
         for name in self._names():
-            others = sorted({other for record in self.records if record.name == name for other in record.sets} - {OWN})
-            others = [other for other in others if other != "repeats"]
-            if others:
-                rows = [
-                    [title, *(str(row.total(_exact, s)) for s in (OWN, *others))]
-                    for title, row in named(self.rows(name)).items()
-                ]
-                parts += [f"### Trained on {name}, tested on", markdown_table(("network", "the same", *others), rows)]
+            rows = self.rows(name)
+            columns = {"the same": _whole(OWN)}
+            for other in dict.fromkeys(s for row in rows for s in row.first.sets):
+                if other not in (OWN, REPEATS, CUT_RIGHT):
+                    sets = next(row.first.sets for row in rows if other in row.first.sets)
+                    columns |= _columns(sets[OWN], sets[other], other)
+            if len(columns) > 1:
+                cells = [[title, *(str(part(row)) for part in columns.values())] for title, row in named(rows).items()]
+                verdicts = [f"- {column}: {verdict(rows, part)}" for column, part in columns.items()]
+                table = markdown_table(("network", *columns), cells)
+                parts += [f"### Trained on {name}, tested on", table, "\n".join(verdicts)]
         return ["## Other lengths and settings than in training", *parts] if parts else []
 
     def _repeats(self) -> list[str]:
         """Strings with and without equal neighbours."""
         parts = []
         for name in self._names():
-            rows = []
-            for title, row in named(self.rows(name)).items():
-                if any("repeats" in run.sets for run in row.runs):
-                    with_, without = (
-                        row.total(lambda s: s.repeats, "repeats"),
-                        row.total(lambda s: s.no_repeats, "repeats"),
-                    )
-                    rows.append([title, str(with_), str(without)])
-            if rows:
-                parts += [f"### {name}", markdown_table(("network", "with equal neighbours", "without"), rows)]
+            rows = {title: row for title, row in named(self.rows(name)).items() if REPEATS in row.first.sets}
+            cells = [
+                [title, str(row.total(lambda s: s.repeats, REPEATS)), str(row.total(lambda s: s.no_repeats, REPEATS))]
+                for title, row in rows.items()
+            ]
+            if cells:
+                headings = ("network", "with equal neighbours", "without")
+                parts += [f"### Trained on {name}", markdown_table(headings, cells)]
         return ["## Adjacent repeats", *parts] if parts else []
 
     def _few(self) -> list[str]:
         """Exact match by the number of different training images."""
-        records = [record for record in self.records if record.train_images is not None]
-        if not records:
-            return []
-        sizes = sorted({record.train_images for record in records if record.train_images is not None})
-        rows = []
-        for label in dict.fromkeys(record.label for record in records):
+        parts = []
+        for name in self._names():
+            rows = [row for row in self.rows(name) if row.first.train_images is not None]
+            sizes = sorted({row.first.train_images or 0 for row in rows})
+            by_size = {size: [row for row in rows if row.first.train_images == size] for size in sizes}
             cells = [
-                str(Row(same).total(_exact))
-                if (same := [r for r in records if r.label == label and r.train_images == size])
-                else ""
-                for size in sizes
+                [
+                    label,
+                    *(
+                        "; ".join(str(r.total(_exact)) for r in same if r.first.label == label)
+                        for same in by_size.values()
+                    ),
+                ]
+                for label in dict.fromkeys(row.first.label for row in rows)
             ]
-            rows.append([label, *cells])
-        return ["## Few images", markdown_table(("network", *(f"{size:,}" for size in sizes)), rows)]
+            if rows:
+                seen = " or ".join(f"{images:,}" for images in sorted({row.first.images_seen for row in rows}))
+                explained = f"Different images in training, of which each run saw {seen}, repetitions counted:"
+                verdicts = [f"- {size:,}: {verdict(same)}" for size, same in by_size.items()]
+                table = markdown_table(("network", *(f"{size:,}" for size in sizes)), cells)
+                parts += [f"### Trained on {name}", explained, table, "\n".join(verdicts)]
+        return ["## Few images", *parts] if parts else []
+
+    def _cutting(self) -> list[str]:
+        """What segmentation would read if it cut every image right."""
+        cells = [
+            [name, title, str(row.total(_exact)), str(row.total(_exact, CUT_RIGHT))]
+            for name in self._names()
+            for title, row in named(self.rows(name)).items()
+            if CUT_RIGHT in row.first.sets
+        ]
+        headings = ("data", "network", "cut by itself", "cut at the true boxes")
+        return ["## What cutting costs", markdown_table(headings, cells)] if cells else []
 
     def _pictures(self, folder: Path, place: str) -> list[str]:
         parts = ["## Pictures"]
@@ -376,7 +416,7 @@ class Comparison:
                 "by_ms": _scatter(rows, "ms"),
                 "by_parameters": _scatter(rows, "parameters"),
             }
-            for set_name in dict.fromkeys(s for row in rows.values() for s in row.first.sets):
+            for set_name in dict.fromkeys(s for row in rows.values() for s in row.first.sets if s != CUT_RIGHT):
                 curves = _by_length(rows, set_name)
                 if max(len(points) for points in curves.values()) > 1:
                     key = "by_length" if set_name == OWN else f"by_length_{set_name}"
@@ -390,8 +430,9 @@ class Comparison:
                 pictures["errors"] = errors
             parts.append(f"### Pictures of {name}")
             for key, picture in pictures.items():
-                write_whole(folder / f"{name}_{key}.png", picture)
-                parts.append(f"![{name}, {key.replace('_', ' ')}]({place}/{name}_{key}.png)")
+                file = f"{name}_{key}.png".replace(" ", "_")  # a space would end the link
+                write_whole(folder / file, picture)
+                parts.append(f"![{name}, {key.replace('_', ' ')}]({place}/{file})")
         return parts
 
     def _errors(self, rows: Mapping[str, Row]) -> bytes | None:
@@ -417,21 +458,65 @@ def _exact(record: SetRecord) -> Count:
     return record.exact
 
 
+def _settings(run: RunRecord) -> tuple[str, ...]:
+    """What tells a network's runs on the same data apart, other than their seeds."""
+    different = "all images different" if run.train_images is None else f"{run.train_images:,} different images"
+    return (
+        f"{run.images_seen:,} images", different, f"learning rate {run.learning_rate:g}", run.optimizer,
+        f"{run.parameters:,} parameters",
+    )  # fmt: skip
+
+
+def _whole(name: str) -> Part:
+    """All of a set."""
+    return lambda row: row.total(_exact, name)
+
+
+_all = _whole(OWN)
+
+
+def _columns(own: SetRecord, other: SetRecord, name: str) -> dict[str, Part]:
+    """A set's columns: the whole; if it has lengths that were not in training, the shorter, the same and the longer."""
+    low, high = min(own.by_length), max(own.by_length)
+    groups = [
+        [length for length in other.by_length if length < low],
+        [length for length in other.by_length if low <= length <= high],
+        [length for length in other.by_length if length > high],
+    ]
+    if not (groups[0] or groups[2]):
+        return {name: _whole(name)}
+
+    def of(lengths: Sequence[int]) -> Part:
+        def part(record: SetRecord) -> Count:
+            return sum((record.by_length[length] for length in lengths), Count(0, 0))
+
+        return lambda row: row.total(part, name)
+
+    def title(lengths: Sequence[int]) -> str:
+        shortest, longest = min(lengths), max(lengths)
+        return f"{name}: {shortest}" if shortest == longest else f"{name}: {shortest} to {longest}"
+
+    return {title(lengths): of(lengths) for lengths in groups if lengths}
+
+
 def named(rows: Sequence[Row]) -> dict[str, Row]:
-    """The rows by their networks; where one network has several, by the images that it learnt from too."""
+    """The rows by their networks; where one network has several, by what they differ in too."""
     labels = Counter(row.first.label for row in rows)
 
     def title(run: RunRecord) -> str:
-        images = f"{run.images_seen:,}" if run.train_images is None else f"{run.train_images:,} different"
-        return run.label if labels[run.label] == 1 else f"{run.label}, {images} images"
+        if labels[run.label] == 1:
+            return run.label
+        others = [_settings(row.first) for row in rows if row.first.label == run.label]
+        differing = [text for text in _settings(run) if any(text not in other for other in others)]
+        return ", ".join([run.label, *differing])
 
     return {title(row.first): row for row in rows}
 
 
-def _result_cells(row: Row) -> list[str]:
+def _result_cells(title: str, row: Row) -> list[str]:
     run, own = row.first, row.first.sets[OWN]
     return [
-        run.label,
+        title,
         str(row.total(_exact)),
         row.spread(),
         f"{100 * row.total(lambda s: s.nocase).rate:.1f}",
@@ -443,8 +528,13 @@ def _result_cells(row: Row) -> list[str]:
     ]
 
 
-def verdict(rows: Sequence[Row]) -> str:
-    """Says how the centre detector stands to the best other network that saw as many images, by their intervals."""
+def verdict(rows: Sequence[Row], part: Part = _all) -> str:
+    """Says how the centre detector stands to the best other network that saw as many images, by their intervals.
+
+    Args:
+        rows: of one data set.
+        part: the strings that count.
+    """
     ours = max((row for row in rows if row.first.label == OURS), key=lambda row: row.first.images_seen, default=None)
     others = [
         row
@@ -452,9 +542,9 @@ def verdict(rows: Sequence[Row]) -> str:
         if ours is not None and row.first.label != OURS and row.first.images_seen == ours.first.images_seen
     ]
     if ours is None or not others:
-        return "No other network saw as many images here."
-    best = max(others, key=lambda row: row.total(_exact).rate)
-    mine, theirs = ours.total(_exact), best.total(_exact)
+        return "No other network saw as many images."
+    best = max(others, key=lambda row: part(row).rate)
+    mine, theirs = part(ours), part(best)
     (low, high), (other_low, other_high) = (wilson_interval(c.right, c.count) for c in (mine, theirs))
     if low > other_high:
         return f"**{OURS} is ahead** of the best other network, {best.first.label}."

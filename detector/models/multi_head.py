@@ -86,7 +86,7 @@ class MultiHead(nn.Module):
         if lengths.min() < self.min_length or lengths.max() > self.max_length:
             raise ValueError(
                 f"strings of {int(lengths.min())} to {int(lengths.max())} characters do not fit a network made for "
-                f"{self.min_length} to {self.max_length}: set lengths=[SHORTEST,LONGEST]"
+                f"{self.min_length} to {self.max_length}: set min_length= and max_length="
             )
         places = F.pad(labels, (0, self.max_length), value=-1)[:, : self.max_length]
         ends = torch.arange(self.max_length, device=labels.device) == lengths.unsqueeze(1)

@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 
 from detector.evaluation.benchmark import LabelledImage, evaluate
-from detector.evaluation.comparison import OWN, Comparison, Count, Row, RunRecord, SetRecord, has_repeat, named, verdict
+from detector.evaluation.comparison import (
+    CUT_RIGHT,
+    OWN,
+    Comparison,
+    Count,
+    Row,
+    RunRecord,
+    SetRecord,
+    has_repeat,
+    named,
+    verdict,
+)
 from detector.records import Character, Reading
 
 BOX = (0.0, 0.0, 1.0, 1.0)
@@ -117,9 +128,11 @@ def test_rows_of_one_network_are_told_apart() -> None:
 
 def test_the_document_holds_every_question_and_names_the_runs(tmp_path: Path) -> None:
     many = set_record(["aab", "abc", "ab"], ["aab", "abb", "ab"])
+    others = set_record(["a", "abc", "abcd"], ["a", "abb", "abcd"])
     records = [
-        run_record("center", many, sets={OWN: many, "repeats": many, "wave": many}),
-        run_record("crnn", many, sets={OWN: many, "repeats": many, "wave": many}),
+        run_record("center", many, sets={OWN: many, "repeats": many, "wave": others}),
+        run_record("crnn", many, sets={OWN: many, "repeats": many, "wave": others}),
+        run_record("segmentation", many, sets={OWN: many, CUT_RIGHT: right(3, 3)}),
         run_record("ddddocr", right(1, 3), parameters=0, history=[]),
         run_record("center", many, run="few/center", name="few", train_images=500),
     ]
@@ -135,7 +148,9 @@ def test_the_document_holds_every_question_and_names_the_runs(tmp_path: Path) ->
     for part in (
         "# Title", "How.", "### task", "`task/crnn`", "66.7 (20.8-93.9)", "## Cost",
         "| crnn | 1.00 M | 5 M | 100 | 2.00 |",
-        "### Trained on task, tested on", "| wave |", "## Adjacent repeats", "## Few images", "| 500 |", "By hand.",
+        "### Trained on task, tested on", "| wave: 1 | wave: 3 | wave: 4 |", "- wave: 4: **Level**",
+        "## Adjacent repeats", "## Few images", "| 500 |", "By hand.",
+        "## What cutting costs", "| task | segmentation | 66.7 (20.8-93.9) | 100.0 (43.9-100.0) |",
         "## Runs", "`few/center`", "ddddocr",
     ):  # fmt: skip
         assert part in text, part
