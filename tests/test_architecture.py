@@ -406,7 +406,7 @@ HOUSE = {
     # teaches as the audit does
     "benchmarks/adapting.py": Room(
         "datagen/dataset_writer.py detector/label_table.py detector/reader.py detector/evaluation/benchmark.py "
-        "detector/evaluation/audit_learning.py",
+        "detector/evaluation/audit_learning.py detector/evaluation/metrics.py",
         "hydra",
     ),
     # trains the networks and the baselines
