@@ -255,7 +255,8 @@ class Adaptation:
     def cross_validate(self, captcha: Captcha, settings: NetworkSettings) -> Measured:
         """Reads each typed string by a network that learnt from the others alone, part by part.
 
-        What a part's network expects comes from the others, too; the look-alikes know all images, but no string.
+        What a part's network expects comes from the others, too. The look-alikes and the height know all images, and
+        the strings in so far as which characters and lengths there are, and at which height they fit best.
         """
         folds = self.config.adapt.folds
         order = np.random.default_rng(self.config.seed).permutation(len(captcha.typed)).tolist()

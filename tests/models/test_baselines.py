@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torchvision
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 from torchvision.models import ResNet
@@ -104,6 +108,20 @@ def test_validation_gets_losses_and_leaves_the_network_alone(make: Callable[[], 
     assert all(torch.isfinite(loss) for loss in losses.values())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert len(strings(model, images)) == len(images)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_b0", "densenet121", "resnet50"])
+def test_the_compared_backbones_answer_for_every_place(name: str) -> None:
+    model = MultiHead(10, getattr(torchvision.models, name), 4, 4).eval()
+    with torch.no_grad():
+        assert model(captchas()[0]).shape == (4, 4, 10)
+
+
+def test_faster_rcnn_with_resnet50_reads_any_image() -> None:
+    with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
+        config = compose("train", ["model=faster_rcnn_resnet50"]).model
+    model = instantiate(config)(num_classes=10)
+    assert all(set(text) <= set("0123456789") for text in strings(model, captchas()[0][:2]))
 
 
 @pytest.mark.parametrize(
