@@ -4,6 +4,7 @@
 import { $, element, percent, tone } from "./elements.js";
 
 const OUTBOX = "label-outbox";
+const ASIDE = "label-aside"; // answers about images that the service does not know: of a folder that it served before
 const KEPT_PICTURES = 30;
 const BUSY_POLL = 2000; // milliseconds between looks at how far things are, while something is going on
 const IDLE_POLL = 10000;
@@ -59,12 +60,19 @@ function warn(message) {
   if ($("waiting").textContent !== message) $("waiting").textContent = message;
 }
 
+/** Nothing waits but for answers about another folder. */
+function calm() {
+  const { length } = kept(ASIDE);
+  const answers = length === 1 ? "One answer about an image" : `${length} answers about images`;
+  warn(length ? `${answers} of another folder: kept in this browser until that folder is served again.` : "");
+}
+
 /** Asks until there is an answer, or a refusal that stays. */
 async function insist(ask) {
   for (;;) {
     try {
       const answer = await ask();
-      if (!sending) warn("");
+      if (!sending) calm();
       return answer;
     } catch (error) {
       if (!(error instanceof Refusal) || !passes(error)) throw error;
@@ -82,11 +90,12 @@ function askForKey() {
 
 // ---------------------------------------------------------------- answers out
 
-const outbox = () => JSON.parse(localStorage.getItem(OUTBOX) ?? "[]");
-const keepOutbox = (entries) => localStorage.setItem(OUTBOX, JSON.stringify(entries));
+const kept = (name) => JSON.parse(localStorage.getItem(name) ?? "[]");
+const keep = (name, entries) => localStorage.setItem(name, JSON.stringify(entries));
+const outbox = () => kept(OUTBOX);
 
 function post(answer) {
-  keepOutbox([...outbox(), { ...answer, key: crypto.getRandomValues(new Uint32Array(2)).join("-") }]);
+  keep(OUTBOX, [...outbox(), { ...answer, key: crypto.getRandomValues(new Uint32Array(2)).join("-") }]);
   send();
 }
 
@@ -105,13 +114,14 @@ async function send() {
         await sleep(1000);
         continue;
       }
-      say(`“${json.text ?? "nobody can read it"}” for ${file} was refused: ${error.message}`);
+      if (error.status === 404) keep(ASIDE, [...kept(ASIDE), entry]);
+      else say(`“${json.text ?? "nobody can read it"}” for ${file} was refused: ${error.message}`);
     }
-    keepOutbox(outbox().filter((other) => other.key !== key));
+    keep(OUTBOX, outbox().filter((other) => other.key !== key));
     if (answered) count(answered.counts);
   }
   sending = false;
-  warn("");
+  calm();
 }
 
 // ---------------------------------------------------------------- images in
@@ -642,6 +652,8 @@ listenToWork();
 listenToFolder();
 listenToPerson();
 await refresh();
+keep(OUTBOX, [...outbox(), ...kept(ASIDE)]);
+keep(ASIDE, []);
 send();
 if (person) begin();
 else askForName();

@@ -164,6 +164,23 @@ def test_a_page_loaded_anew_knows_the_person_and_the_way_back(service: Service, 
     expect(line(page)).to_have_value("3Ab1")
 
 
+def test_answers_about_another_folder_wait_for_it(service: Service, people: Callable[..., Page]) -> None:
+    """The service was started again with another folder while a browser still had an answer to send."""
+    page = people(service, "Ann")
+    other = {"image": "00" * 8, "file": "z.png", "text": "77", "person": "Ann", "key": "1"}
+    page.evaluate("entry => localStorage.setItem('label-outbox', JSON.stringify([entry]))", other)
+    for _ in range(2):
+        page.reload()
+        expect(page.locator("#waiting")).to_contain_text("One answer about an image of another folder: kept in this")
+        aside, waiting = (
+            page.evaluate(f"JSON.parse(localStorage.getItem('label-{name}'))") for name in ("aside", "outbox")
+        )
+        assert (aside, waiting) == ([other], [])
+    expect(line(page)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#counts")).to_have_text("1 of 3 typed")  # others are sent
+
+
 def test_nothing_typed_is_lost_when_the_service_is_killed(
     start: Callable[..., Service], people: Callable[..., Page]
 ) -> None:
