@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     again = "what is finished is kept: run the same command again to go on"
     try:
         write(options, family)
-    except FolderTakenError as error:
+    except (FolderTakenError, ValueError) as error:  # a string may not fit, or a font lack its characters
         return _fail(2, str(error))
     except OSError as error:
         return _fail(1, f"{error}; {again}")

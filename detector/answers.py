@@ -219,9 +219,9 @@ def open_file(
     """
     partial = partial_of(target)
     options_file = partial.with_name(f"{partial.name}.json")
-    try:
-        with open(partial, "ab") as file:
-            _lock(file, partial)
+    with open(partial, "ab") as file:
+        _lock(file, partial)  # before anything is cleaned up: what another run holds is not ours
+        try:
             earlier = partial
             if partial.stat().st_size:
                 _check(partial, options_file, options, resume)
@@ -240,12 +240,13 @@ def open_file(
                 yield answers
                 answers.finish()
                 os.fsync(file.fileno())
-        partial.replace(target)
-    finally:
-        if partial.exists() and not partial.stat().st_size:
-            partial.unlink()
-        if not partial.exists():
-            options_file.unlink(missing_ok=True)
+            partial.replace(target)
+        finally:
+            file.close()
+            if partial.exists() and not partial.stat().st_size:
+                partial.unlink()
+            if not partial.exists():
+                options_file.unlink(missing_ok=True)
 
 
 class _Lines:

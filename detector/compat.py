@@ -28,7 +28,6 @@ class DdddOcr:
     """
 
     def __init__(self, weights: str | Path = "default") -> None:
-        self._weights = weights
         self._reader = Reader(weights)
 
     def set_ranges(self, charset_range: int | str) -> None:
@@ -44,7 +43,7 @@ class DdddOcr:
         if isinstance(charset_range, int) and not 0 <= charset_range < len(RANGES):
             raise ValueError(f"a range is a number from 0 to {len(RANGES) - 1} or a string, not {charset_range}")
         charset = RANGES[charset_range] if isinstance(charset_range, int) else charset_range
-        self._reader = Reader(self._weights, charset=charset)
+        self._reader = self._reader.with_options(charset=charset)
 
     def classification(self, img: Picture) -> str:
         """Reads one image.

@@ -405,7 +405,8 @@ class LabelStore:
     def import_table(self, labels: Mapping[str, str], digest: str) -> None:
         """Takes the strings of a table for answers, but those that were taken already.
 
-        Files that are not there become images as well: their strings stay in the table when it is written.
+        Where no string was taken yet the table's is, whatever the margin; elsewhere it is a vote against it. Files that
+        are not there become images as well: their strings stay in the table when it is written.
         """
         with self._transaction():
             self._add(labels)
@@ -414,7 +415,7 @@ class LabelStore:
             for file, text in labels.items():
                 if text and taken.get(file) != in_case(text, case):
                     (number,) = self._db.execute("SELECT number FROM images WHERE file = ?", (file,)).fetchone()
-                    self._answer(number, IMPORTED, text, settles=False)
+                    self._answer(number, IMPORTED, text, settles=file not in taken)
             self.know_table(digest)
 
     def labels(self) -> list[tuple[str, str]]:

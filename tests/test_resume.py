@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -235,6 +236,18 @@ def test_a_full_disk_loses_nothing(here: Path, model: str) -> None:
         with (here / "list").open() as lines:
             assert subprocess.run([*run[:-5], file, *run[-4:], *options], stdin=lines, check=True).returncode == 0
     assert (here / "out").read_bytes() == (here / "whole").read_bytes()
+
+
+def test_a_run_that_is_refused_leaves_what_the_other_has_alone(here: Path, model: str) -> None:
+    """Also where that one has not written a line yet."""
+    with (here / "out.partial").open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        (here / "out.partial.json").write_text("{}")
+        second = subprocess.run([*command(model, "1.png", "--output", "out")], capture_output=True, check=False)
+    assert second.returncode == 2
+    assert b"is being written by another run" in second.stderr
+    assert (here / "out.partial").read_bytes() == b""
+    assert (here / "out.partial.json").read_text() == "{}"
 
 
 def test_two_runs_do_not_write_one_file(here: Path, model: str) -> None:

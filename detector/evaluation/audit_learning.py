@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -125,5 +124,7 @@ def _png(image: LabelledImage) -> bytes:
 
 def _children_seconds() -> float:
     """Processor time of all finished child processes."""
+    import resource  # which Windows has not, where all but teaching works
+
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime

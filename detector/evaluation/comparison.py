@@ -225,7 +225,7 @@ class Row:
         return self.runs[0]
 
     def total(self, part: Callable[[SetRecord], Count], name: str = OWN) -> Count:
-        """Sums a count of a set over the seeds; the test images are the same, so the interval is that of one seed."""
+        """A count of a set, the mean of the seeds: they read the same images, so the interval is that of one seed."""
         counts = [part(run.sets[name]) for run in self.runs if name in run.sets]
         if not counts:
             return Count(0, 0)
@@ -320,7 +320,10 @@ class Comparison:
         """One row per network, on the data set that most networks have in common."""
         names = self._names()
         widest = max(names, key=lambda name: len({record.label for record in self.records if record.name == name}))
-        rows = {row.first.label: row.first for row in self.rows(widest) if row.first.parameters}
+        rows: dict[str, RunRecord] = {}
+        for row in self.rows(widest):
+            if row.first.parameters:
+                rows.setdefault(row.first.label, row.first)  # its best
         cells = [
             [
                 label,

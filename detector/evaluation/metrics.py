@@ -252,7 +252,9 @@ def risk_coverage(confidences: Sequence[float], right: Sequence[bool]) -> npt.ND
 
 
 def min_confidence_for(confidences: Sequence[float], right: Sequence[bool], share: float) -> float | None:
-    """The lowest confidence that keeps a share of the accepted readings right; None if there is none.
+    """The lowest confidence that surely keeps a share of the accepted readings right; None if none does.
+
+    Sure is what holds at the lower end of Wilson's 95 % interval: by the share alone a lucky few would be enough.
 
     Args:
         confidences: [N], probability that each string is right.
@@ -260,7 +262,10 @@ def min_confidence_for(confidences: Sequence[float], right: Sequence[bool], shar
         share: of the readings at least that sure, how many shall be right, in [0, 1].
     """
     curve = risk_coverage(confidences, right)
-    good = curve[curve[:, 2] <= 1 - share + 1e-12]
+    accepted = np.rint(curve[:, 1] * len(confidences)).astype(int)
+    rights = np.rint((1 - curve[:, 2]) * accepted).astype(int)
+    lowest = [wilson_interval(*pair)[0] for pair in zip(rights.tolist(), accepted.tolist(), strict=True)]
+    good = curve[np.array(lowest) >= share]
     return float(good[-1, 0]) if len(good) else None
 
 

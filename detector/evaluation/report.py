@@ -218,8 +218,8 @@ def _accepting(share: float) -> str:
 def _confidence_text() -> str:
     return (
         "ECE: expected calibration error, how far confidence and the share of right strings lie apart, in points. The "
-        "other columns: the lowest confidence that keeps that share of the accepted strings right, case included, and "
-        "how many are accepted."
+        "other columns: the lowest confidence that keeps that share of the accepted strings right, case included, also "
+        "at the lower end of its 95 % interval, and how many are accepted."
     )
 
 

@@ -242,6 +242,11 @@ class TrainChunks(Dataset[list[B]], Generic[P, B]):
         return height, network_width((network.height, width), height, network.width_multiple, network.max_width)
 
 
+def available(source: Source, count: int) -> int:
+    """As many samples as are wanted; no more than there are in a data set on disk, which would come twice."""
+    return min(count, len(source)) if isinstance(source, CocoSource) else count
+
+
 class ValBatches(Dataset[Batch]):
     """The first `count` samples of a source at exactly the size that the reader would give them."""
 
@@ -373,5 +378,6 @@ class CaptchaData(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation batches, drawn once."""
         if self.val_batches is None:
-            self.val_batches = ValBatches(self.val_source, self.val_count, self.charset, self.network, self.batch_size)
+            count = available(self.val_source, self.val_count)
+            self.val_batches = ValBatches(self.val_source, count, self.charset, self.network, self.batch_size)
         return DataLoader(self.val_batches, batch_size=None)

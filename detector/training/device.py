@@ -217,11 +217,13 @@ class DeviceData(CaptchaData):
         """The training samples as they would be drawn on the CPU.
 
         Raises:
-            ValueError: if they are not drawn while training.
+            ValueError: if they are not drawn while training, without end and as they are.
         """
-        if not isinstance(self.train_source, OnlineSource):
-            raise ValueError("a device draws while training only: use data=folder for a data set on disk")
-        return self.train_source
+        source = self.train_source
+        if not isinstance(source, OnlineSource) or source.count is not None or source.augmentation is not None:
+            raise ValueError("a device draws new images all the time: use data=online for few or augmented ones, and "
+                             "data=folder for a data set on disk")  # fmt: skip
+        return source
 
     @cached_property
     def universal(self) -> UniversalRenderer:

@@ -24,7 +24,7 @@ from detector.models.center import CenterDetector
 from detector.reader import SURE, NetworkSettings, Reader
 from detector.reading import calibrate
 from detector.training.calibration import fit_calibrations
-from detector.training.data import CaptchaData, CocoSource, OnlineSource, Source
+from detector.training.data import CaptchaData, OnlineSource, Source, available
 from detector.training.export import (
     load_parameters,
     reader_settings,
@@ -275,7 +275,7 @@ def _confidence(known: tuple[list[float], list[bool]], test: Evaluation) -> dict
 def last_images(data: CaptchaData, seed: int, count: int) -> list[LabelledImage]:
     """Images of validation's kind that nobody has seen; a data set on disk has no others than validation's own."""
     source = reseeded(data.val_source, seed)
-    return labelled_images(source, min(count, len(source)) if isinstance(source, CocoSource) else count)
+    return labelled_images(source, available(source, count))
 
 
 def reseeded(source: Source, seed: int) -> Source:

@@ -258,6 +258,12 @@ def test_unwritable_folder_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFi
     assert "file/below" in capsys.readouterr().err
 
 
+def test_a_string_that_cannot_be_drawn_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = ["family.text.min_length=14", "family.text.max_length=14"]
+    assert main(["family=kcaptcha_original", *text, "count=2", f"out={tmp_path / 'set'}"]) == 2
+    assert "does not fit" in capsys.readouterr().err
+
+
 def test_sheet(tmp_path: Path) -> None:
     assert main(["family=imagecaptcha", "count=7", f"sheet={tmp_path / 'sheet.png'}"]) == 0
     with Image.open(tmp_path / "sheet.png") as sheet:

@@ -285,16 +285,21 @@ def test_risk_coverage(confidences, right, curve):
 @pytest.mark.parametrize(
     ("share", "expected"),
     [
-        (1.0, 0.8),
-        (0.75, 0.6),  # three of four
-        (0.6, 0.5),  # three of five
-        (0.7, 0.6),
+        (0.99, None),  # 100 of 100: the interval ends at 0.963
+        (0.95, 0.9),
+        (0.8, 0.6),  # 180 of 200: at 0.851
+        (0.9, 0.9),
+        (0.6, 0.3),  # 200 of 300: at 0.611
+        (0.62, 0.6),
     ],
 )
-def test_the_lowest_confidence_that_keeps_a_share_right(share, expected):
-    assert min_confidence_for([0.9, 0.8, 0.7, 0.6, 0.5], [True, True, False, True, False], share) == expected
+def test_the_lowest_confidence_that_surely_keeps_a_share_right(share, expected):
+    sure = [0.9] * 100 + [0.6] * 100 + [0.3] * 100
+    right = [True] * 100 + [True] * 80 + [False] * 20 + [True] * 20 + [False] * 80
+    assert min_confidence_for(sure, right, share) == expected
 
 
-def test_no_confidence_keeps_what_is_always_wrong():
+def test_no_confidence_keeps_what_is_always_wrong_or_too_little_to_tell():
     assert min_confidence_for([0.9, 0.8], [False, False], 0.99) is None
+    assert min_confidence_for([0.9, 0.8], [True, True], 0.9) is None
     assert min_confidence_for([], [], 0.99) is None

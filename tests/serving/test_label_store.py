@@ -198,9 +198,10 @@ def reopened(opened: LabelFolder) -> LabelFolder:
     return LabelFolder(opened.path, 1, 1000)
 
 
-def test_a_table_is_taken_in_and_nothing_in_it_is_lost(images: Path) -> None:
+@pytest.mark.parametrize("margin", [1, 2])
+def test_a_table_is_taken_in_and_nothing_in_it_is_lost(images: Path, margin: int) -> None:
     (images / "labels.csv").write_bytes(format_labels([("deep/c.png", "C1"), ("gone.png", "G1")]))
-    folder = LabelFolder(images, 1, 1000)
+    folder = LabelFolder(images, margin, 1000)
     assert folder.store.counts().images == 4
     assert folder.export() == 2
     assert folder.table.read_bytes() == format_labels([("deep/c.png", "C1"), ("gone.png", "G1")])

@@ -152,6 +152,8 @@ def test_a_data_set_on_disk_comes_back(tmp_path: Path) -> None:
         assert np.array_equal(plain(index).image, drawn(index).image)
         assert plain(index).boxes == pytest.approx(drawn(index).boxes, abs=0.01)
     assert plain(12).text == plain(0).text  # the next pass
+    data = CaptchaData(plain, plain, "digits", NetworkInput(), 4, 10, 30, 2, (1, 1), (64,), 0, 1)
+    assert sum(len(batch.texts) for batch in data.val_dataloader()) == 12  # none of them twice
 
 
 def test_augmented_passes_hold_every_image_in_new_orders(tmp_path: Path) -> None:

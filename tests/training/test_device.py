@@ -21,6 +21,7 @@ from datagen.universal.sampler import StyleSampler
 from detector.charset import Charset
 from detector.images import resize
 from detector.models.center import CenterDetector
+from detector.training.augment import Augmentation
 from detector.training.data import Batch, ChunkLoader, CocoSource, NetworkInput, OnlineSource, Source, collate
 from detector.training.device import DeviceData, StyledBatch, draw
 
@@ -65,6 +66,12 @@ def loaded() -> list[Batch | StyledBatch]:
 @lru_cache
 def device() -> BatchRenderer:
     return BatchRenderer(universal().renderer.sampler.faces, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("changed", [{"count": 500}, {"augmentation": Augmentation()}])
+def test_few_or_augmented_images_are_not_for_a_device(changed: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="use data=online for few or augmented"):
+        data_of(replace(OnlineSource(both(), SEED), **changed)).train_chunks()
 
 
 class Fixed(BatchRenderer):
