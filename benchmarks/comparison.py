@@ -37,13 +37,12 @@ from detector.evaluation.benchmark import Source, evaluate
 from detector.evaluation.comparison import OWN, Comparison, RunRecord, SetRecord
 from detector.evaluation.report import machine, markdown_table
 from detector.images import load
-from detector.overrides import quoted
+from detector.overrides import ROOT, train_command
 from detector.records import Character, Reading
 from detector.training.data import OnlineSource
 from detector.training.measure import image_of, measured_runs
 from detector.training.run import TEST_SEED, finished, labelled_images, load_config
 
-ROOT = Path(__file__).resolve().parent.parent
 # What stands around the part of the document that is written by hand:
 NOTES = "## What it means\n\n", "\n\n## Results\n"
 LIBRARIES = "torch", "torchvision", "lightning", "numpy"
@@ -73,7 +72,7 @@ class Training:
     def run(self) -> bool:
         """Trains; tells whether that went well. What it prints goes to `log.txt` in its folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "train.py", *self.overrides, f"hydra.run.dir={quoted(self.folder.resolve())}"]
+        command = train_command(self.overrides, self.folder)
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
             print(f"$ {shlex.join(command)}", file=log, flush=True)

@@ -7,7 +7,6 @@ import contextlib
 import csv
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +14,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal
 
-from detector.overrides import quoted
-
-ROOT = Path(__file__).resolve().parent.parent
+from detector.overrides import ROOT, quoted, train_command
 
 _PATIENCE = 20.0  # seconds that a process may take to end
 _LOG_TAIL = 4096  # bytes in which its last line is looked for
@@ -65,7 +62,7 @@ class Status:
     run: str | None = None
 
 
-def train_command(folder: Path, run: Path) -> list[str]:
+def adapt_command(folder: Path, run: Path) -> list[str]:
     """The command that learns from a folder: `python train.py experiment=adapt data.path=FOLDER`.
 
     Raises:
@@ -73,8 +70,7 @@ def train_command(folder: Path, run: Path) -> list[str]:
     """
     if not (ROOT / "train.py").is_file():
         raise AdaptError("adapting needs a checkout of the project with its extra [train]; this is the reader alone")
-    options = ["experiment=adapt", f"data.path={quoted(folder)}", f"hydra.run.dir={quoted(run)}"]
-    return [sys.executable, "train.py", *options]
+    return train_command(["experiment=adapt", f"data.path={quoted(folder.resolve())}"], run)
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ class Recipe:
         runs: where runs get their folders.
     """
 
-    command: Callable[[Path, Path], Sequence[str]] = train_command
+    command: Callable[[Path, Path], Sequence[str]] = adapt_command
     runs: Path = ROOT / "runs" / "adapt"
 
 

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,9 +17,7 @@ from detector.evaluation.benchmark import LabelledImage, TextReader
 from detector.files import write_whole
 from detector.images import load
 from detector.label_table import format_labels
-from detector.overrides import quoted
-
-ROOT = Path(__file__).resolve().parents[2]
+from detector.overrides import ROOT, quoted, train_command
 
 
 class LearningError(RuntimeError):
@@ -100,11 +97,11 @@ def teach(images: Sequence[LabelledImage], folder: Path, overrides: Sequence[str
 
 
 def _train(work: Path, overrides: Sequence[str]) -> None:
-    run = (work / "run").resolve()
-    what = [f"resume={quoted(run)}"] if (run / "config.yaml").exists() else [
+    run = work / "run"
+    what = [f"resume={quoted(run.resolve())}"] if (run / "config.yaml").exists() else [
         "experiment=adapt", f"data.path={quoted((work / 'typed').resolve())}", *overrides
     ]  # fmt: skip
-    command = [sys.executable, "train.py", *what, f"hydra.run.dir={quoted(run)}"]
+    command = train_command(what, run)
     result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if result.returncode:
         raise LearningError(f"learning from {work / 'typed'} failed:\n{result.stdout[-2000:]}")

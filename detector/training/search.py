@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import json
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -24,10 +23,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
-from detector.overrides import quoted
+from detector.overrides import ROOT, train_command
 from detector.training.run import finished
-
-ROOT = Path(__file__).resolve().parents[2]
 
 Value: TypeAlias = "str | int | float"
 
@@ -64,9 +61,8 @@ def train(folder: Path, options: list[str], chosen: Mapping[str, Value]) -> floa
     run_dir = folder / digest  # the same for the same options, so that a killed trial finds its checkpoint
     run_dir.mkdir(parents=True, exist_ok=True)
     overrides = [*options, *(f"{option}={value}" for option, value in chosen.items())]
-    command = [sys.executable, "train.py", *overrides, f"hydra.run.dir={quoted(run_dir.resolve())}"]
     with (run_dir / "log.txt").open("a", encoding="utf-8") as log:
-        subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        subprocess.run(train_command(overrides, run_dir), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     result = finished(run_dir) if (run_dir / "config.yaml").exists() else None
     if result is None:
         raise TrainingFailedError(f"the training in {run_dir} failed: see its log.txt")

@@ -17,7 +17,7 @@ import pytest
 from running import ROOT, Service, png, problem
 
 from serving.__main__ import main
-from serving.adapting import train_command
+from serving.adapting import adapt_command
 
 PNG = {"Content-Type": "image/png"}
 KEY = "a key of sixteen characters".replace(" ", "-")
@@ -373,7 +373,7 @@ def test_the_result_is_there_after_the_service_was_killed(labelling: Callable[..
 
 
 def test_the_command_that_is_started() -> None:
-    command = train_command(Path("/images"), Path("/runs/1"))
+    command = adapt_command(Path("/images"), Path("/runs/1"))
     assert command[1:] == ["train.py", "experiment=adapt", "data.path='/images'", "hydra.run.dir='/runs/1'"]
 
 
