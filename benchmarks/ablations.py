@@ -20,6 +20,7 @@ import json
 import os
 import platform
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -40,14 +41,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from datagen.sample import CaptchaSample
-from detector.charset import LOOKALIKES, Charset, resolve_charset
+from detector.charset import LOOKALIKES, resolve_charset
 from detector.evaluation.metrics import StringMatch, StringMatchResult
 from detector.models.center import STRIDE_HW, CenterDetector, CenterMaps, ResidualBlock
-from detector.reader import SURE, NetworkSettings
-from detector.reading import STRINGS_PER_LOOK, ReadingOptions, agree, read
-from detector.records import Detections, Reading
+from detector.reader import NetworkSettings, Reader
+from detector.reading import ReadingOptions, read
+from detector.records import Reading
 from detector.training.data import CaptchaData, OnlineSource
-from detector.training.export import reader_settings, save_parameters
+from detector.training.export import reader_settings, save_parameters, save_weights, to_onnx
 from detector.training.losses import center_focal_loss, distances_giou_loss
 from detector.training.targets import CenterTargets, Targets, draw_center_targets
 from detector.training.task import CaptchaTask, ema, fast_precision
@@ -58,7 +59,7 @@ CHARACTERS = resolve_charset("alnum")  # the flagship's
 EVALUATION_SEED = 900_001  # validation's; no source trains on it
 EMA_DECAY = 0.998  # as `conf/trainer/cpu.yaml`
 SMOOTHING = 0.02  # as `conf/model/center.yaml`
-THRESHOLDS = (0.2, 0.3, 0.4, 0.5)  # of the score; a loss may want another than the recipe's 0.3
+THRESHOLDS = (0.2, 0.3, 0.4, 0.5)  # of the score; a loss may want another than the recipe's
 MACS_HW = 64, 160  # the size that multiply-accumulates are counted at
 
 
@@ -470,31 +471,12 @@ def network_of(variant: Variant, config: DictConfig) -> CenterDetector:
 # --- measuring
 
 
-def look_again(
-    model: CenterDetector,
-    images: Sequence[npt.NDArray[np.uint8]],
-    first: Sequence[Detections],
-    settings: NetworkSettings,
-    charset: Charset,
-    options: ReadingOptions,
-) -> list[str]:
-    """The strings after as many looks as `Reader` takes, the first of which is given."""
-    compared = replace(options, top_k=STRINGS_PER_LOOK)
-    seen = [[read(one, charset, compared)] for one in first]
-    found = [np.array([c.box for c in one.characters], np.float32).reshape(-1, 4) for (one,) in seen]
-    answers: list[Reading] = [agree(readings, 1) for readings in seen]
-    for look in settings.looks[1:]:
-        unsure = [
-            place
-            for place, answer in enumerate(answers)
-            if answer.confidence <= SURE and (len(found[place]) or not look.zooms)
-        ]
-        some = [images[place] for place in unsure]
-        again = detect_all(model, some, settings, look, [found[place] for place in unsure])
-        for place, one in zip(unsure, again, strict=True):
-            seen[place].append(read(one, charset, compared))
-            answers[place] = agree(seen[place], 1)
-    return [answer.text for answer in answers]
+def look_again(model: CenterDetector, images: Sequence[npt.NDArray[np.uint8]], settings: NetworkSettings) -> list[str]:
+    """What `Reader` reads in its own way, with as many looks as it takes, at 32 bits."""
+    with tempfile.TemporaryDirectory() as folder, torch.autocast("cpu", enabled=False):
+        save_weights(Path(folder), to_onnx(model, settings), {})
+        answers = Reader(folder).read_batch(images)
+        return [answer.text if isinstance(answer, Reading) else "" for answer in answers]
 
 
 def scores(strings: Sequence[str], texts: Sequence[str]) -> StringMatchResult:
@@ -523,12 +505,10 @@ def measure(model: CenterDetector, samples: CachedSamples, data: CaptchaData, co
 
     return {
         "one look": summary(one_look(options.score_thresh)),
-        "all looks": summary(
-            scores(look_again(model, images, first, settings, data.charset, options), samples.texts)
-        ),
+        "all looks": summary(scores(look_again(model, images, settings), samples.texts)),
         "looks": settings.looks,
         "exact_by_thresh": {str(thresh): one_look(thresh).exact_match for thresh in THRESHOLDS},
-    }  # fmt: skip
+    }
 
 
 def validation_losses(model: CenterDetector, data: CaptchaData) -> dict[str, float]:

@@ -93,13 +93,18 @@ def test_what_is_done_is_not_done_again_and_notes_by_hand_stay(folder: Path) -> 
 
 def test_evaluate_compares_the_runs_of_a_folder(folder: Path) -> None:
     (folder / "runs" / "runs" / "digits4" / "unfinished").mkdir(exist_ok=True)
-    (folder / "runs" / "runs" / "digits4" / "unfinished" / "config.yaml").write_text("seed: 1\n")
+    (folder / "runs" / "runs" / "digits4" / "unfinished" / "config.yaml").write_text(
+        "procedure: detector.training.run.train_and_export\n"
+    )
+    (folder / "runs" / "adapted").mkdir(exist_ok=True)
+    (folder / "runs" / "adapted" / "config.yaml").write_text("procedure: detector.training.adapt.adapt_and_export\n")
     result = subprocess.run(
         [sys.executable, "evaluate.py", f"compare={folder}/runs", f"out={folder}/out"],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "unfinished is not finished and left out" in result.stdout
+    assert "adapted" not in result.stdout
     text = (folder / "out" / "comparison.md").read_text()
     assert "`runs/digits4/crnn-32-seed1`" in text
     assert "`search/crnn-0.001`" in text

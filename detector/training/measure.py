@@ -57,9 +57,14 @@ def measured_runs(folder: Path) -> list[RunRecord]:
             record = measure(run_dir, name)
             record.save(run_dir)
             records.append(record)
-        else:
+        elif is_training(load_config(run_dir)):
             print(f"{run_dir} is not finished and left out: `python train.py resume={run_dir}`")
     return records
+
+
+def is_training(config: DictConfig) -> bool:
+    """Whether a run trains on images with boxes; one that adapts to typed strings measures itself."""
+    return bool(config.get("procedure") == "detector.training.run.train_and_export")
 
 
 def measure(run_dir: Path, name: str) -> RunRecord:
