@@ -358,16 +358,19 @@ def _written(
         ValueError: if none of `allowed` is known, or two of those preferred look alike.
     """
     occurs = Charset(characters).mask(characters if allowed is None else allowed)
-    instead = _lookalikes([_in_case(char, case) for char in resolve_charset(prefer or "")])
-    written = [instead.get(char, char) for char in (_in_case(char, case) for char in characters)]
+    instead = _lookalikes([in_case(char, case) for char in resolve_charset(prefer or "")])
+    written = [instead.get(char, char) for char in (in_case(char, case) for char in characters)]
     names = "".join(dict.fromkeys(char for char, occurring in zip(written, occurs, strict=True) if occurring))
     adds = np.array([[char == name for name in names] for char in written], np.float32) * occurs[:, None]
     return names, adds.astype(np.float32)
 
 
-def _in_case(char: str, case: Case) -> str:
-    other = char.lower() if case == "lower" else char.upper() if case == "upper" else char
-    return other if len(other) == 1 else char  # a sharp s has no capital of one letter
+def in_case(text: str, case: Case) -> str:
+    """Writes a text in one case; a character whose other case is several, such as a sharp s, stays as it is."""
+    if case == "keep":
+        return text
+    others = (char.lower() if case == "lower" else char.upper() for char in text)
+    return "".join(other if len(other) == 1 else char for char, other in zip(text, others, strict=True))
 
 
 def _lookalikes(preferred: Iterable[str]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import logging
 import os
 from pathlib import Path
@@ -12,7 +11,7 @@ import uvicorn
 
 from serving.adapting import Recipe
 from serving.app import create_app
-from serving.settings import MEGABYTE, Settings
+from serving.settings import MEGABYTE, Settings, is_loopback
 
 KEYS_VARIABLE = "CAPTCHA_API_KEYS"
 
@@ -34,7 +33,7 @@ def main(argv: list[str] | None = None, adapt: Recipe | None = None) -> None:
         app = create_app(settings, adapt or Recipe())
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    if not settings.api_keys and not _is_loopback(args.host):
+    if not settings.api_keys and not is_loopback(args.host):
         logging.getLogger("uvicorn.error").warning("Other machines can reach this service, and it asks for no key.")
     # Requests are counted in /metrics rather than logged line by line.
     # Nothing depends on where a request comes from, so no header about it is looked for.
@@ -101,7 +100,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     keys = os.environ.get(KEYS_VARIABLE, "") if args.api_keys is None else args.api_keys.read_text(encoding="utf-8")
     if args.api_keys is not None and not keys.split():
         raise ValueError(f"--api-keys {args.api_keys}: holds no key")
-    if args.label is not None and not keys.split() and not _is_loopback(args.host):
+    if args.label is not None and not keys.split() and not is_loopback(args.host):
         raise ValueError(f"--label with --host {args.host}: other machines could change the labels, so give --api-keys")
     return Settings(
         weights=args.weights,
@@ -116,13 +115,6 @@ def _settings(args: argparse.Namespace) -> Settings:
         label_margin=args.label_margin,
         api_keys=tuple(keys.split()),
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from serving.labelling import Labelling
 from serving.metrics import Metrics, Observer
 from serving.options import Options
 from serving.pool import Answer, Picture, Pool, QueueFull
-from serving.problems import Problem, install
+from serving.problems import Problem, install, invalid_option
 from serving.schemas import LookBody, Model, ReadingQuery
 from serving.settings import Settings
 
@@ -95,8 +95,7 @@ def _reading(settings: Settings, reader: Reader, pool: Pool, intake: Intake) -> 
             options = ReadingQuery.model_validate(dict(parse_qsl(query, keep_blank_values=True))).options()
             reader.with_options(**options._replace(pattern=None).of_reader())  # a worker compiles the pattern
         except ValidationError as error:
-            details = [f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()]
-            raise Problem(422, "invalid-option", "; ".join(details)) from error
+            raise invalid_option(error) from error
         except ValueError as error:
             raise Problem(422, "invalid-option", str(error)) from error
         return options

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from detector.reading import Case
 from serving.adapting import Doubt, Status
-from serving.label_store import IMPORTED, Case, Counts, Item
+from serving.label_store import IMPORTED, Counts, Item
 from serving.schemas import LONGEST_TEXT
 
 MOST_LISTED = 500

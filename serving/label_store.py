@@ -19,10 +19,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from detector.reading import Case, in_case
+
 State = Literal["open", "taken", "disputed"]
 """Of an image: it needs votes; its text leads by the margin; people disagree."""
 
-Case = Literal["keep", "lower", "upper"]
 """How texts are compared and handed out: as they were typed, all small, or all capital."""
 
 IMPORTED = "labels.csv"
@@ -150,11 +151,6 @@ class Counts:
     disputed: int
     broken: int
     guessed: int
-
-
-def in_case(text: str, case: Case) -> str:
-    """A text as it is compared and handed out."""
-    return text if case == "keep" else text.lower() if case == "lower" else text.upper()
 
 
 def decide(votes: Sequence[Vote], margin: int, case: Case) -> tuple[State, str | None]:
@@ -295,11 +291,6 @@ class LabelStore:
     def forget_errors(self) -> None:
         """Lets images that could not be read be tried again: their files may have changed."""
         self._db.execute("UPDATE images SET error = NULL WHERE error IS NOT NULL")
-
-    def file_of(self, image: str) -> str | None:
-        """The file of an image; None if there is no such image."""
-        row = self._db.execute("SELECT file FROM images WHERE id = ?", (image,)).fetchone()
-        return None if row is None else row[0]
 
     def ids_of(self, files: Iterable[str]) -> dict[str, str]:
         """The images of those files that are in it."""

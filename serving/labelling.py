@@ -4,7 +4,6 @@
 
 import asyncio
 import hashlib
-import ipaddress
 import json
 import logging
 import mimetypes
@@ -46,8 +45,8 @@ from serving.label_store import Candidate, Guess, Item
 from serving.options import Options
 from serving.pool import Answer as Read
 from serving.pool import Picture, Pool, QueueFull
-from serving.problems import Problem
-from serving.settings import Settings
+from serving.problems import Problem, invalid_option
+from serving.settings import Settings, is_loopback
 
 _LEASE = 600.0  # seconds that an image is kept for the person whom it was shown
 _AT_ONCE = 4  # images per worker that are read in the background at once: requests wait no longer than for these
@@ -411,7 +410,7 @@ async def own_page_only(request: Request) -> None:
             was made to lead here ("DNS rebinding").
     """
     host = request.headers.get("host", "")
-    if not _is_this_machine(_split(f"//{host}").hostname or ""):
+    if not is_loopback(_split(f"//{host}").hostname or ""):
         raise Problem(403, "foreign-host", f"without API keys this is for http://localhost alone, not {host!r}")
     origin = request.headers.get("origin")
     foreign = origin is not None and _split(origin).netloc != host
@@ -425,13 +424,6 @@ def _split(address: str) -> SplitResult:
         return urlsplit(address)
     except ValueError:
         return urlsplit("")
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _as_guess(answer: Read) -> Guess:
@@ -448,5 +440,4 @@ def _checked(form: type[Form], content: object) -> Form:
     try:
         return form.model_validate(content)
     except ValidationError as error:
-        details = [f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()]
-        raise Problem(422, "invalid-option", "; ".join(details)[:1000]) from error
+        raise invalid_option(error) from error

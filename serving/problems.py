@@ -9,10 +9,12 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 MEDIA_TYPE = "application/problem+json"
+LONGEST_DETAIL = 1000  # characters: a request may be wrong in thousands of ways
 CLIENT_GONE = 499  # nobody reads this answer; the metrics count it
 
 _log = logging.getLogger("uvicorn.error")
@@ -44,6 +46,12 @@ class Problem(Exception):
             "detail": self.detail,
         }
         return JSONResponse(content, self.status, headers=self.headers, media_type=MEDIA_TYPE)
+
+
+def invalid_option(error: ValidationError) -> Problem:
+    """The problem of options that make no sense."""
+    details = [f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()]
+    return Problem(422, "invalid-option", "; ".join(details)[:LONGEST_DETAIL])
 
 
 def install(app: FastAPI) -> None:

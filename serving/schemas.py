@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from detector.images import Frames
 from detector.reader import parse_length
+from detector.reading import Case
 from serving.options import Options
 
 LONGEST_TEXT = 64
@@ -46,7 +48,7 @@ class ReadingQuery(BaseModel):
         Field(description=f"number of characters, N or MIN-MAX, at most {LONGEST_TEXT}", examples=["4", "3-6"]),
     ] = None
     case: Annotated[
-        Literal["keep", "lower", "upper"],
+        Case,
         Field(description="write the answer in one case, where the captcha does not tell the two apart"),
     ] = "keep"
     prefer: Annotated[
@@ -74,7 +76,7 @@ class ReadingQuery(BaseModel):
         int | None, Field(ge=1, le=100, description="look at an image at N sizes at most; 1 is fastest")
     ] = None
     frames: Annotated[
-        Literal["first", "combined"],
+        Frames,
         Field(description="read the first frame of an animation, or all of them combined"),
     ] = "first"
 

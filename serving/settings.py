@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,3 +62,11 @@ class Settings:
             raise ValueError(f"{self.label}: is no folder, so nothing in it can be labelled")
         if not all(key.isascii() and len(key) >= 16 for key in self.api_keys):
             raise ValueError("an API key must be at least 16 ASCII characters: `openssl rand -hex 16` prints one")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or a name is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

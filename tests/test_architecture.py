@@ -173,7 +173,7 @@ HOUSE = {
     "serving/__init__.py": Room(),
     "serving/settings.py": Room("detector/decoding.py"),
     # the form of every error
-    "serving/problems.py": Room("", "fastapi starlette"),
+    "serving/problems.py": Room("", "fastapi pydantic starlette"),
     "serving/metrics.py": Room("", "prometheus_client starlette"),
     "serving/options.py": Room("detector/images.py detector/reading.py"),
     # a process that reads
@@ -185,7 +185,9 @@ HOUSE = {
         "detector/images.py serving/metrics.py serving/options.py serving/worker.py",
     ),
     "serving/folder.py": Room("serving/pool.py"),
-    "serving/schemas.py": Room("detector/reader.py serving/options.py", "pydantic"),
+    "serving/schemas.py": Room(
+        "detector/images.py detector/reader.py detector/reading.py serving/options.py", "pydantic"
+    ),
     # from bodies to images
     "serving/intake.py": Room(
         "detector/images.py serving/pool.py serving/problems.py serving/settings.py",
@@ -193,7 +195,7 @@ HOUSE = {
     ),
     "serving/openapi.py": Room("serving/problems.py serving/schemas.py"),
     # typing strings: the store, its folder, the order, learning from it
-    "serving/label_store.py": Room(),
+    "serving/label_store.py": Room("detector/reading.py"),
     "serving/label_order.py": Room("serving/label_store.py"),
     "serving/label_folder.py": Room(
         "detector/files.py detector/filelist.py detector/images.py detector/label_table.py serving/folder.py "
@@ -201,7 +203,9 @@ HOUSE = {
         "serving/pool.py"
     ),
     "serving/adapting.py": Room("detector/overrides.py"),
-    "serving/label_schemas.py": Room("serving/adapting.py serving/label_store.py serving/schemas.py", "pydantic"),
+    "serving/label_schemas.py": Room(
+        "detector/reading.py serving/adapting.py serving/label_store.py serving/schemas.py", "pydantic"
+    ),
     "serving/labelling.py": Room(
         "detector/label_table.py serving/__init__.py serving/adapting.py serving/intake.py serving/label_folder.py "
         "serving/label_order.py serving/label_schemas.py serving/label_store.py serving/openapi.py serving/options.py "

@@ -64,7 +64,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "ink gradient": (*_COLOR, "angle"),
     "letter texture": _PATTERN,
     "fragments": (*_NOISE, "level"),
-    "nicks": (),
     "opacity": ("opacity",),
     "edged": _COLOR,
     "frame": ("inset", "width", *_COLOR),
@@ -338,9 +337,7 @@ def _put_lettering(rows: Rows, image: int, lettering: Lettering, canvas: Canvas)
         rows["letter texture", 0].append((image, *_pattern(lettering.texture)))
     if (blots := lettering.fragments) is not None:
         rows["fragments", 0].append((image, *_noise(blots.seed, canvas, blots.cell), blots.level))
-    if lettering.nicks:
-        rows["nicks", 0].append((image,))
-        _put_strokes(rows, image, NICK, lettering.nicks, smooth=True)
+    _put_strokes(rows, image, NICK, lettering.nicks, smooth=True)
     if lettering.opacity < 1:
         rows["opacity", 0].append((image, lettering.opacity))
     if lettering.contour == "edged":

@@ -21,17 +21,8 @@ from detector.reading import ReadingOptions, read
 from detector.records import Detections, Reading
 from detector.training.data import Batch
 from detector.training.muon import Muon
-from detector.training.targets import Targets
 
 METRICS_KEY = "validation_metrics"  # of a checkpoint
-
-
-class Network(Protocol):
-    """What the task asks of every network; it is a `Detector` or a `Recogniser`, too."""
-
-    def losses(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """The weighted parts of the loss."""
-        ...
 
 
 @runtime_checkable
@@ -78,7 +69,8 @@ class CaptchaTask(L.LightningModule):
     """Trains a network and reads with it.
 
     Args:
-        model: the network; also a `torch.nn.Module`.
+        model: the network: a `Detector` or a `Recogniser`, whose `losses(images, targets)` are the weighted parts of its
+            loss.
         charset: what its labels mean.
         reading: how detections become strings during validation.
         learning_rate: peak of the schedule.
