@@ -90,7 +90,9 @@ HOUSE = {
     # pictures of all sizes in one tensor
     "datagen/universal/gpu_raster.py": Room("", "torch"),
     # styles as tables, made by the loaders
-    "datagen/universal/gpu_pack.py": Room("datagen/atlas.py datagen/universal/style.py", "numpy torch"),
+    "datagen/universal/gpu_pack.py": Room(
+        "datagen/atlas.py datagen/universal/style.py datagen/universal/lettering.py", "numpy torch"
+    ),
     "datagen/universal/gpu_paint.py": Room(
         "datagen/universal/noise.py datagen/universal/gpu_raster.py datagen/universal/gpu_pack.py", "torch"
     ),
@@ -105,11 +107,13 @@ HOUSE = {
         "torch",
     ),
     "datagen/universal/gpu_camera.py": Room(
-        "datagen/universal/gpu_raster.py datagen/universal/gpu_pack.py datagen/universal/gpu_paint.py", "torch"
+        "datagen/universal/camera.py datagen/universal/gpu_raster.py datagen/universal/gpu_pack.py "
+        "datagen/universal/gpu_paint.py",
+        "torch",
     ),
     "datagen/universal/gpu_legibility.py": Room(
-        "datagen/universal/legibility.py datagen/universal/gpu_raster.py datagen/universal/gpu_pack.py "
-        "datagen/universal/gpu_letters.py datagen/universal/gpu_boxes.py",
+        "datagen/universal/legibility.py datagen/universal/paint.py datagen/universal/gpu_raster.py "
+        "datagen/universal/gpu_pack.py datagen/universal/gpu_letters.py datagen/universal/gpu_boxes.py",
         "torch",
     ),
     # draws the same pictures in batches, on a device

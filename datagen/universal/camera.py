@@ -34,8 +34,9 @@ _EDGE_FILTERS: Mapping[EdgeFilter, tuple[npt.NDArray[np.float32], int]] = {
     "emboss": (_RELIEF, 128),
 }
 
-_BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]], np.float32)
-_THRESHOLDS = np.tile((_BAYER + 0.5) / 16 - 0.5, (MAX_HEIGHT // 4, MAX_WIDTH // 4))
+# Ordered dithering (Bayer, 1973).
+BAYER = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]], np.float32)
+_THRESHOLDS = np.tile((BAYER + 0.5) / 16 - 0.5, (MAX_HEIGHT // 4, MAX_WIDTH // 4))
 
 
 def photograph(page: Bytes, camera: Camera, canvas: Canvas) -> Bytes:

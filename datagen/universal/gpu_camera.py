@@ -11,11 +11,10 @@ from math import cos, pi, sqrt
 import torch
 from torch import Tensor
 
+from datagen.universal.camera import BAYER
 from datagen.universal.gpu_pack import EDGE_KINDS, Packed, Table
 from datagen.universal.gpu_paint import Noise, add_grain, sprinkle
 from datagen.universal.gpu_raster import Raster, blur, to_output
-
-_BAYER = (0, 8, 2, 10, 12, 4, 14, 6, 3, 11, 1, 9, 15, 7, 13, 5)
 
 # ITU-T T.81, annex K: the example tables that everybody uses, at quality 50.
 _LUMA = (
@@ -88,7 +87,7 @@ def _filter_edges(page: Tensor, output: Raster, table: Table) -> None:
 def _reduce_colors(page: Tensor, output: Raster, table: Table) -> None:
     part, place = output.part(table.whole("image"))
     steps = (table["levels"] - 1)[part.owner][:, None]
-    bayer = (torch.tensor(_BAYER, device=page.device) + 0.5) / 16 - 0.5
+    bayer = (torch.tensor(BAYER.ravel(), device=page.device) + 0.5) / 16 - 0.5
     threshold = bayer[part.y % 4 * 4 + part.x % 4] * table["dither"][part.owner]
     levels = (page[place] * (steps / 255) + threshold[:, None]).round_()
     page[place] = (torch.minimum(levels.clamp_(min=0), steps) * (255 / steps)).round_()

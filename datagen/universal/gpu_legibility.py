@@ -9,12 +9,8 @@ from datagen.universal.gpu_boxes import Placed, look_back
 from datagen.universal.gpu_letters import Geometry, Letters
 from datagen.universal.gpu_pack import Packed
 from datagen.universal.gpu_raster import Raster
-from datagen.universal.legibility import NETWORK_HEIGHT, Limits
-
-VISIBLE_CHANGE = 24
-CORE = 128
-REACH = 3
-"""Pixels around a letter that count as its surroundings."""
+from datagen.universal.legibility import CORE, NETWORK_HEIGHT, REACH, VISIBLE_CHANGE, Limits
+from datagen.universal.paint import CHANNEL_WEIGHTS
 
 
 def legible(
@@ -168,5 +164,5 @@ def _statistics(raster: Raster, colors: Tensor, mask: Tensor) -> tuple[Tensor, T
 
 def _distance(colors: Tensor) -> Tensor:
     """How different colours look (see `paint.color_distance`), of differences [N, 3]."""
-    weights = torch.tensor((0.55, 0.77, 0.33), device=colors.device)
+    weights = torch.tensor(CHANNEL_WEIGHTS, device=colors.device)
     return (colors * weights).square().sum(1).sqrt()

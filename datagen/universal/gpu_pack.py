@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from datagen.atlas import AtlasFace
+from datagen.universal.lettering import CONTOUR_LINES, HALVED_BELOW
 from datagen.universal.style import (
     Background,
     Camera,
@@ -45,7 +46,7 @@ PATTERN_KINDS: tuple[PatternKind, ...] = ("stripes", "grid", "checker", "dots", 
 EDGE_KINDS: tuple[EdgeFilter, ...] = ("edges", "contour", "emboss")
 CONTOURS: tuple[Contour, ...] = ("filled", "hollow", "double", "edged")
 RESAMPLINGS: tuple[Resample, ...] = ("nearest", "linear", "cubic", "area")
-_CONTOUR_LINES = np.array([0, 1, 3, 1])
+_CONTOUR_LINES = np.array([CONTOUR_LINES[contour] for contour in CONTOURS])
 
 _COLOR = ("red", "green", "blue")
 _PATTERN = ("kind", "period", "duty", "cosine", "sine", "x", "y")
@@ -404,7 +405,7 @@ def _set_glyphs(rows: Numbers, sizes: Numbers, canvas: Numbers) -> Numbers:
     left, top = np.floor(seen.min(2)).T - margin
     right, bottom = np.ceil(seen.max(2)).T + margin
     smallest = np.minimum(scale_x, scale_y)
-    halvings = np.where(smallest > 0.6, 0, np.where(smallest > 0.3, 1, 2))
+    halvings = np.sum([smallest <= limit for limit in HALVED_BELOW], axis=0)
     # From pixels of the patch to its centres on the canvas, to the atlas, to pixels of the halved atlas.
     back = np.linalg.inv(forth)
     back[:, :, 2] += back[:, :, 0] * (left + 0.5)[:, None] + back[:, :, 1] * (top + 0.5)[:, None]

@@ -25,9 +25,17 @@ Boxes = npt.NDArray[np.float32]
 NETWORK_HEIGHT = 64
 """Sizes are limited as if the picture were scaled to this height."""
 
-_AROUND = np.ones((7, 7), np.uint8)
+VISIBLE_CHANGE = 24
+"""Grey levels by which clutter must change a pixel to count."""
+
+CORE = 128
+"""Ink from which on a pixel is inside a letter."""
+
+REACH = 3
+"""Pixels around a letter that count as its surroundings."""
+
+_AROUND = np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)
 _NEAR = np.ones((3, 3), np.uint8)
-_CORE = 128
 _NOTHING = (0, 0, 0)
 
 
@@ -107,7 +115,9 @@ def ink_is_whole(
 
 def changes(before: Bytes, after: Bytes) -> Bytes:
     """Where two pages [H, W, 3] differ visibly: uint8 [H, W], 0 or 255."""
-    return np.asarray(cv2.compare(cv2.cvtColor(cv2.absdiff(before, after), cv2.COLOR_RGB2GRAY), 24, cv2.CMP_GE))
+    return np.asarray(
+        cv2.compare(cv2.cvtColor(cv2.absdiff(before, after), cv2.COLOR_RGB2GRAY), VISIBLE_CHANGE, cv2.CMP_GE)
+    )
 
 
 def is_uncovered(limits: Limits, placed: Sequence[Patch], boxes: Boxes, covered: Bytes) -> bool:
@@ -139,7 +149,7 @@ def is_distinct(limits: Limits, image: Bytes, placed: Sequence[Patch], lines: bo
     ink = np.zeros(image.shape[:2], np.uint8)
     for patch in placed:
         ink[patch.window] = cv2.max(ink[patch.window], patch.ink)
-    core = cv2.compare(ink, _CORE, cv2.CMP_GE)
+    core = cv2.compare(ink, CORE, cv2.CMP_GE)
     edge = cv2.morphologyEx(core, cv2.MORPH_GRADIENT, _NEAR)
     around = cv2.subtract(cv2.dilate(core, _AROUND), cv2.bitwise_or(core, edge))
     if lines:
@@ -148,7 +158,7 @@ def is_distinct(limits: Limits, image: Bytes, placed: Sequence[Patch], lines: bo
 
 
 def _stands_out(limits: Limits, image: Bytes, patch: Patch, around: Bytes) -> bool:
-    core = cv2.compare(patch.ink, _CORE, cv2.CMP_GE)
+    core = cv2.compare(patch.ink, CORE, cv2.CMP_GE)
     if not cv2.countNonZero(core):
         return False
     inside, spread_inside = _statistics(image[patch.window], core)

@@ -26,6 +26,12 @@ Bytes = npt.NDArray[np.uint8]
 
 Warper = Callable[[Bytes], Bytes]
 
+HALVED_BELOW = 0.6, 0.3
+"""Scales up to which a glyph is drawn from the atlas's half size, and from its quarter."""
+
+CONTOUR_LINES: Mapping[Contour, int] = {"filled": 0, "hollow": 1, "edged": 1, "double": 3}
+"""Lines of the contour's width that ink may grow by."""
+
 
 class Atlas:
     """Glyphs by face and character, at full, half and quarter size.
@@ -115,7 +121,7 @@ def _draw_glyph(atlas: Atlas, char: str, glyph: Glyph, margin: int) -> Patch:
     left, top = floor(min(x for x, _ in corners)) - margin, floor(min(y for _, y in corners)) - margin
     right, bottom = ceil(max(x for x, _ in corners)) + margin, ceil(max(y for _, y in corners)) + margin
     smallest = min(glyph.scale_x, glyph.scale_y)
-    halvings = 0 if smallest > 0.6 else 1 if smallest > 0.3 else 2
+    halvings = sum(smallest <= limit for limit in HALVED_BELOW)
     # Pixel centres lie at half-integers here and at whole numbers in cv2: the atlas's half pixel goes into the last
     # column, the canvas's into the first two rows.
     zoom, left_half, top_half = 1 << halvings, left + 0.5, top + 0.5
@@ -134,8 +140,7 @@ def _draw_glyph(atlas: Atlas, char: str, glyph: Glyph, margin: int) -> Patch:
 
 def _growth(glyph: Glyph, lettering: Lettering) -> int:
     """Pixels by which ink may grow beyond the glyph's corners."""
-    lines = {"filled": 0, "hollow": 1, "edged": 1, "double": 3}[lettering.contour]
-    return max(glyph.weight, 0) + lines * (lettering.contour_width + 1)
+    return max(glyph.weight, 0) + CONTOUR_LINES[lettering.contour] * (lettering.contour_width + 1)
 
 
 @lru_cache

@@ -18,6 +18,9 @@ from datagen.universal.style import Color, Pattern, PatternKind, Stroke
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
+CHANNEL_WEIGHTS = 0.55, 0.77, 0.33
+"""How much red, green and blue count in the difference of two colours: the roots of their shares of the brightness."""
+
 _FRACTION_BITS = 4
 
 
@@ -122,5 +125,4 @@ _PATTERNS: Mapping[PatternKind, Callable[[Floats, Floats, np.float32], Mask]] = 
 
 def color_distance(first: Sequence[float], second: Sequence[float]) -> float:
     """How different two colours look, 0..255: Euclidean, the channels weighted by their share of the brightness."""
-    red, green, blue = first[0] - second[0], first[1] - second[1], first[2] - second[2]
-    return hypot(0.55 * red, 0.77 * green, 0.33 * blue)
+    return hypot(*(weight * (a - b) for weight, a, b in zip(CHANNEL_WEIGHTS, first, second, strict=True)))

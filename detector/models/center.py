@@ -251,7 +251,7 @@ class CenterDetector(nn.Module):
         picked = features.gather(2, cells.unsqueeze(1).expand(-1, features.shape[1], -1))  # [N, width, K]
         picked = picked.transpose(1, 2)  # [N, K, width]
         predicted = F.linear(picked.flatten(0, 1), self.predict.weight[:, :, 0, 0], self.predict.bias)
-        _, classes, distances = self.decode(predicted.float().view(*cells.shape, 1 + self.num_classes + 4))
+        _, classes, distances = self.decode(predicted.float().view(*cells.shape, predicted.shape[1]))
         row = ((cells + 0.5) / width).floor()
         middles = torch.stack([cells - row * width, row], dim=2) + 0.5  # [N, K, 2] x, y
         middles = middles * cells.new_tensor(STRIDE_HW[::-1])

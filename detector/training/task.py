@@ -69,8 +69,7 @@ class CaptchaTask(L.LightningModule):
     """Trains a network and reads with it.
 
     Args:
-        model: the network: a `Detector` or a `Recogniser`, whose `losses(images, targets)` are the weighted parts of its
-            loss.
+        model: the network: a `Detector` or a `Recogniser`, whose `losses(images, targets)` are the parts of its loss.
         charset: what its labels mean.
         reading: how detections become strings during validation.
         learning_rate: peak of the schedule.
