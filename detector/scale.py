@@ -37,7 +37,11 @@ Fetch: TypeAlias = "Callable[[pa.Table], Iterable[tuple[str, Image]]]"
 """Turns a piece of the input into images and their names."""
 
 PIECE = 500
-"""Images that a reader has at a time, and the rows of a file of the output."""
+"""Images that a reader has at a time."""
+
+PARQUET_PIECE = 4 * PIECE
+"""Rows of a Parquet in a piece. Each piece decodes its row group from the start, so many small ones would cost more
+than they gain, and few large ones would leave readers idle."""
 
 _PAIR = pa.struct([("text", pa.string()), ("confidence", pa.float64())])
 _CHARACTER = pa.struct(
@@ -145,16 +149,17 @@ class ReadImages:
         self._min_confidence = args.min_confidence
         self._fetch = fetch
 
-    def __call__(self, piece: pa.Table) -> pa.Table:
-        """Turns a piece into rows of `SCHEMA`."""
-        images = list(self._fetch(piece))
-        readable = (image for _, image in images if not isinstance(image, ImageError))
-        answers = self._reader.read_batch(readable)
-        rows = []
-        for name, image in images:
-            answer = image if isinstance(image, ImageError) else next(answers)
-            rows.append(_row(make_record(as_text(name), answer, self._min_confidence)))
-        return pa.Table.from_pylist(rows, schema=SCHEMA)
+    def __call__(self, piece: pa.Table) -> Iterator[pa.Table]:
+        """Turns a piece into tables of `SCHEMA`."""
+        fetched = iter(self._fetch(piece))
+        while images := list(islice(fetched, PIECE)):
+            readable = (image for _, image in images if not isinstance(image, ImageError))
+            answers = self._reader.read_batch(readable)
+            rows = []
+            for name, image in images:
+                answer = image if isinstance(image, ImageError) else next(answers)
+                rows.append(_row(make_record(as_text(name), answer, self._min_confidence)))
+            yield pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:
@@ -216,7 +221,7 @@ def _pieces_of(fs: AbstractFileSystem, paths: str | list[str], file_column: str,
         {"path": fragment.path, "group": group.id, "start": start}
         for fragment in found.get_fragments()
         for group in fragment.row_groups
-        for start in range(0, group.num_rows, PIECE)
+        for start in range(0, group.num_rows, PARQUET_PIECE)
     ]
     if not pieces:
         raise ValueError("the Parquet has no rows")
@@ -231,7 +236,7 @@ def _from_parquet(
     with fs.open(place["path"], "rb") as file:
         batches = pq.ParquetFile(file).iter_batches(PIECE, row_groups=[place["group"]], columns=[file_column, column])
         rows = (row for batch in batches for row in zip(batch[file_column], batch[column], strict=True))
-        for name, content in islice(rows, place["start"], place["start"] + PIECE):
+        for name, content in islice(rows, place["start"], place["start"] + PARQUET_PIECE):
             image = content.as_py()
             yield str(name), ImageError(f"{name}: has no bytes") if image is None else image
 

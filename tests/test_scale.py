@@ -131,7 +131,7 @@ def test_a_killed_reader_changes_no_answer(tmp_path: Path, model: str, cluster: 
 def test_parquet_of_image_bytes(tmp_path: Path, model: str, cluster: tuple[str, int]) -> None:
     image = tmp_path / "image.png"
     Image.fromarray(bars("3A")).save(image)
-    count = 2 * scale.PIECE + 7  # pieces that begin within a row group
+    count = scale.PARQUET_PIECE + scale.PIECE + 7  # a piece that begins within a row group
     contents = [image.read_bytes()] * (count - 2) + [b"broken", None]
     table = pa.table({"id": range(count), "png": contents, "text": ["the true one"] * count})
     pq.write_table(table, tmp_path / "images.parquet")
