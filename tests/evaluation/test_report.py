@@ -103,9 +103,10 @@ def test_markdown_tells_what_was_measured():
 
 
 def test_markdown_says_how_sure_one_must_be():
-    answers = {10: ("ab1", 0.9), 20: ("X|", 0.8), 30: ("m", 0.7), 40: ("", 0.6)}
-    row = table_rows(report(evaluation(answers)).markdown(), "four")[1]
-    assert row.endswith(" | 0.800: 50% | 0.800: 50% | 0.800: 50% |")
+    images = [LabelledImage(f"{n}.png", plain_image(10 if n < 60 else 20), "ab") for n in range(80)]
+    answers = {10: ("ab", 0.8), 20: ("aX", 0.7)}
+    row = table_rows(report(evaluate("many", FakeReader(answers), images)).markdown(), "many")[1]
+    assert row.endswith(" | 0.800: 75% | none | none |")  # 60 of 60: at least 94.0 % by the interval
 
 
 def test_an_image_that_cannot_be_read_is_named(tmp_path):
