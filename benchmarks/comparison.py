@@ -33,6 +33,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
 
+from detector.charset import resolve_charset
 from detector.evaluation.benchmark import Source, evaluate
 from detector.evaluation.comparison import OWN, Comparison, RunRecord, SetRecord
 from detector.evaluation.report import machine, markdown_table
@@ -172,16 +173,17 @@ class Ddddocr:
     """ddddocr in the place of a network of this project.
 
     Args:
-        charset: that its larger model is told; empty: the model that it comes with, told nothing.
+        charset: that its larger model is told, a named set or characters; empty: the model that it comes with, told
+            nothing.
     """
 
     def __init__(self, charset: str = "") -> None:
         import ddddocr
 
         self.engine = ddddocr.DdddOcr(show_ad=False, beta=bool(charset))
+        self.charset = resolve_charset(charset)
         symbols = self.engine.get_charset()
-        self.indices = [0, *(symbols.index(char) for char in charset)]  # the first means that nothing stands there
-        self.charset = charset
+        self.indices = [0, *map(symbols.index, self.charset)]  # the first means that nothing stands there
 
     def read_batch(self, sources: Iterable[Source]) -> Iterator[Reading]:
         """Reads images in order; it says nothing of places and of how sure it is."""

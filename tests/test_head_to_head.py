@@ -7,9 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from test_train import ROOT, finish
+
+from benchmarks.comparison import Ddddocr
 
 PLAN = """
 name: tiny
@@ -125,6 +129,34 @@ def test_a_run_on_a_data_set_is_compared(tmp_path: Path) -> None:
         assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "runs" / "one" / "measured.json").read_text())["train_images"] == 8
     assert "`one`" in (tmp_path / "out" / "comparison.md").read_text()
+
+
+class StandIn:
+    """ddddocr, whose network finds letters likelier than digits everywhere."""
+
+    SYMBOLS = ("", "d", "7", "i", "4")
+
+    def __init__(self, show_ad: bool, beta: bool) -> None:
+        self.beta = beta
+
+    def get_charset(self) -> list[str]:
+        return [*self.SYMBOLS, *(char for char in "012356890" if char not in self.SYMBOLS)]
+
+    def classification(self, png: bytes, probability: bool = False) -> object:
+        if not probability:
+            return "did"
+        columns = np.full((6, 1, len(self.get_charset())), 0.01)
+        columns[:, 0, 1] = 0.5
+        for column, symbol in enumerate([2, 2, 0, 2, 4, 0]):  # 7, 7 again, nothing between the two, 4
+            columns[column, 0, symbol] = 0.3
+        return {"probabilities": columns.tolist()}
+
+
+@pytest.mark.parametrize(("charset", "text"), [("", "did"), ("digits", "774"), ("47", "774"), ("d", "d")])
+def test_the_peer_reads_over_a_charset(monkeypatch: pytest.MonkeyPatch, charset: str, text: str) -> None:
+    monkeypatch.setitem(sys.modules, "ddddocr", SimpleNamespace(DdddOcr=StandIn))
+    (reading,) = Ddddocr(charset).read_batch([np.zeros((8, 8, 3), np.uint8)])
+    assert reading.text == text
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:

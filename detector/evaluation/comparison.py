@@ -311,7 +311,7 @@ class Comparison:
         parts = ["## Results", _LEGEND.strip().format(count=count)]
         for name in self._names():
             rows = [row for row in self.rows(name) if row.first.train_images is None]  # the others: a question
-            if rows:
+            if any(row.first.parameters for row in rows):  # not outside references alone
                 cells = [_result_cells(title, row) for title, row in named(rows).items()]
                 parts += [f"### {name}", markdown_table(_RESULT_HEADINGS, cells), verdict(rows)]
         return parts

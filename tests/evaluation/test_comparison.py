@@ -135,6 +135,7 @@ def test_the_document_holds_every_question_and_names_the_runs(tmp_path: Path) ->
         run_record("segmentation", many, sets={OWN: many, CUT_RIGHT: right(3, 3)}),
         run_record("ddddocr", right(1, 3), parameters=0, history=[]),
         run_record("center", many, run="few/center", name="few", train_images=500),
+        run_record("ddddocr", right(1, 3), run="few/ddddocr", name="few", parameters=0, history=[]),
     ]
     drawn: list[int] = []
 
@@ -154,6 +155,7 @@ def test_the_document_holds_every_question_and_names_the_runs(tmp_path: Path) ->
         "## Runs", "`few/center`", "ddddocr",
     ):  # fmt: skip
         assert part in text, part
+    assert "### few" not in text  # a question of its own, whatever else has read its images
     assert set(drawn) == {1}  # the one that was read wrong
     shown = {line.split("](")[1][:-1] for line in text.splitlines() if line.startswith("![")}
     assert shown == {f"pictures/{path.name}" for path in (tmp_path / "pictures").iterdir()}
