@@ -3,6 +3,9 @@
 The convolutions are of the centre detector's kind, so that what differs is how characters are found: here each column
 of the grid says which character it belongs to, or none, and a column without a character has to stand between two
 equal ones (Graves et al., Connectionist temporal classification, ICML 2006).
+
+What the convolutions say of a column also goes past the LSTM, as around a residual block (He et al., arXiv:1512.03385):
+with 36 characters the network begins to read after 5,000 images so; without, it read none after 51,200.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ class CRNN(nn.Module):
             nn.AdaptiveMaxPool2d((1, None)),  # [N, 4 width, 1, W/stride]
         )
         self.sequence = nn.LSTM(4 * width, hidden, num_layers=2, bidirectional=True, batch_first=True)
-        self.predict = nn.Linear(2 * hidden, num_classes + 1)
+        self.predict = nn.Linear(4 * width + 2 * hidden, num_classes + 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Says what every column shows.
@@ -59,8 +62,9 @@ class CRNN(nn.Module):
             float32 [N, W/stride, C+1], log-probabilities.
         """
         x = self.columns((images.float() - 128.0) / 64.0)  # [N, 4 width, 1, W/stride]
-        sequence, _ = self.sequence(x.squeeze(2).transpose(1, 2))  # [N, W/stride, 2 hidden]
-        log_probs: Tensor = self.predict(sequence).float().log_softmax(dim=2)
+        x = x.squeeze(2).transpose(1, 2)  # [N, W/stride, 4 width]
+        sequence, _ = self.sequence(x)  # [N, W/stride, 2 hidden]
+        log_probs: Tensor = self.predict(torch.cat([x, sequence], dim=2)).float().log_softmax(dim=2)
         return log_probs
 
     def losses(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
