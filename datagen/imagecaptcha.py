@@ -12,10 +12,12 @@ Every pixel is drawn by the package's own `ImageCaptcha`. Two things are added t
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import captcha.image
@@ -27,6 +29,9 @@ from datagen.sample import CaptchaSample
 
 MAX_DRAWINGS = 20
 """How often a string is drawn before it is given up because one of its characters cannot be seen."""
+
+SETTINGS = frozenset(inspect.get_annotations(captcha.image.ImageCaptcha))
+"""Names of the settings that the package keeps in attributes of its class."""
 
 T = TypeVar("T")
 
@@ -126,9 +131,11 @@ class ImageCaptchaRenderer:
         height: height of the image in pixels.
         fonts: paths of TrueType or OpenType files, one chosen at random per character; by default the package's own.
         font_sizes: sizes in pixels, one chosen at random per character; by default 42, 50 and 56.
+        changes: to the other settings of the package, by the names that its class has for them:
+            {"character_rotate": (60, 90)} turns characters by 60 to 90 degrees.
 
     Raises:
-        ValueError: if a font file does not exist.
+        ValueError: if a font file does not exist, or the package has no such setting.
     """
 
     def __init__(
@@ -137,11 +144,17 @@ class ImageCaptchaRenderer:
         height: int = 60,
         fonts: Sequence[str] | None = None,
         font_sizes: Sequence[int] | None = None,
+        changes: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         missing = [font for font in fonts or () if not Path(font).is_file()]
         if missing:
             raise ValueError(f"no such font file: {', '.join(missing)}; give paths of TrueType or OpenType files")
+        unknown = ", ".join(sorted(changes.keys() - SETTINGS))
+        if unknown:
+            raise ValueError(f"the captcha package has no setting {unknown}; it has {', '.join(sorted(SETTINGS))}")
         self._blank = _Drawing(width, height, fonts and list(fonts), font_sizes and tuple(font_sizes))
+        for name, value in changes.items():
+            setattr(self._blank, name, value)
         self._blank.truefonts  # noqa: B018  # loads the fonts once, for all drawings
 
     def draw(self, text: str, rng: np.random.Generator) -> CaptchaSample:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from string import ascii_letters, digits
+from typing import Any
 
 import captcha.image
 import matplotlib
@@ -73,7 +74,26 @@ def random_text(seed: int, length: int) -> str:
     ],
 )
 def test_pixels_equal_the_package(length: int, options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    renderer, original = ImageCaptchaRenderer(**options), captcha.image.ImageCaptcha(**options)
+    check_pixels(ImageCaptchaRenderer(**options), captcha.image.ImageCaptcha(**options), length, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"character_rotate": [60, 90]}, {"word_offset_dx": 0.9, "word_space_probability": 1.0}],  # sideways, overlapping
+)
+def test_pixels_equal_the_package_with_other_settings(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    original = captcha.image.ImageCaptcha()
+    for name, value in changes.items():
+        setattr(original, name, value)
+    check_pixels(ImageCaptchaRenderer(changes=changes), original, 5, monkeypatch)
+
+
+def check_pixels(
+    renderer: ImageCaptchaRenderer,
+    original: captcha.image.ImageCaptcha,
+    length: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for seed in range(20):
         text = random_text(seed, length)
         monkeypatch.setattr(captcha.image, "secrets", SeededSecrets(seed))
@@ -224,3 +244,8 @@ def test_text_without_ink_is_refused(text: str, message: str) -> None:
 def test_missing_font_file_is_named() -> None:
     with pytest.raises(ValueError, match=r"no such font file: nowhere/a\.ttf"):
         ImageCaptchaRenderer(fonts=[FONTS[0], "nowhere/a.ttf"])
+
+
+def test_unknown_setting_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no setting character_turn; it has character_offset_dx, .*character_rotate"):
+        ImageCaptchaRenderer(changes={"character_turn": (60, 90)})
