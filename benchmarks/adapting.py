@@ -31,7 +31,7 @@ from detector.reader import Reader
 MAX_LENGTH = 32  # of strings that the others may have: what was learnt expects those of one captcha
 TESTED = 300  # drawn images that are read
 ROOT = Path(__file__).resolve().parent.parent
-UNUSUAL = ("kcaptcha_night", "kcaptcha_ripples", "imagecaptcha_tiny")  # of conf/family
+UNUSUAL = ("imagecaptcha_sideways", "imagecaptcha_narrow", "kcaptcha_breakers")  # of conf/family
 
 
 def drawn(name: str, count: int) -> tuple[list[LabelledImage], list[LabelledImage]]:

@@ -17,7 +17,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,8 +58,7 @@ from detector.training.task import CaptchaTask, ema
 from detector.training.typed_source import TypedSource, align_all, align_at
 
 DOUBTED = 0.8  # confidence of a reading against which a typed string is worth a second look
-HEIGHTS = (48, 64, 80, 96, 112)  # of the network's input, of which one is taken by how well the strings fit
-FIT_SLACK = 0.15  # of the best fit's log-probability: learning takes time by the height's square
+HEIGHTS = (48, 64, 80, 96, 112)  # of the network's input, of which the one at which the strings fit best is taken
 
 State = dict[str, Tensor]
 
@@ -242,15 +241,14 @@ class Adaptation:
         return typed, untyped
 
     def _settings_for(self, captcha: Captcha) -> NetworkSettings:
-        """A height of the network's input at which the strings fit what it sees, and looks around it."""
+        """The height of the network's input at which the strings fit best what it sees, and looks around it."""
         model = self._model(None)
 
         def fit_at(height: int) -> float:
             alignments = align_at(model, captcha.typed, self.base, Look(height), captcha.expected.any_case)
             return float(np.mean([alignment.log_prob for alignment in alignments]))
 
-        height = lowest_that_fits({height: fit_at(height) for height in HEIGHTS})
-        network = NetworkInput(height, self.base.width_multiple, self.base.max_width)
+        network = NetworkInput(max(HEIGHTS, key=fit_at), self.base.width_multiple, self.base.max_width)
         reading = instantiate(self.config.task.reading)
         return reader_settings(self.charset, network, reading, heights_around(network.height))
 
@@ -396,12 +394,6 @@ class Adaptation:
             "recipe": recipe(self.config),
             "licence": "Apache-2.0",
         }
-
-
-def lowest_that_fits(fits: Mapping[int, float]) -> int:
-    """The least height at which strings fit about as well as at the best, by their mean log-probability at each."""
-    enough = (1 + FIT_SLACK) * max(fits.values())
-    return min(height for height, fit in fits.items() if fit >= enough)
 
 
 def heights_around(height: int) -> list[int]:

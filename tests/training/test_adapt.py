@@ -18,15 +18,7 @@ from datagen.imagecaptcha import ImageCaptchaRenderer
 from detector.evaluation.benchmark import Outcome
 from detector.reader import Reader
 from detector.records import Character, Reading
-from detector.training.adapt import (
-    Snapshot,
-    audit_csv,
-    digest,
-    doubts,
-    load_snapshots,
-    lowest_that_fits,
-    save_snapshots,
-)
+from detector.training.adapt import Snapshot, audit_csv, digest, doubts, load_snapshots, save_snapshots
 from detector.training.labels import TypedImage
 
 ROOT = Path(__file__).parent.parent.parent
@@ -52,20 +44,6 @@ def test_networks_that_learnt_from_other_strings_are_not_taken(tmp_path: Path) -
         (0.75, [0.75, 0.75]),
     ]
     assert load_snapshots(tmp_path / "kept", origins[2]) == []
-
-
-@pytest.mark.parametrize(
-    ("fits", "height"),
-    [
-        ({48: -7.6, 64: -5.6, 96: -5.2}, 64),  # about as well, at less than half the cost
-        ({48: -0.9, 64: -0.7, 80: -0.8}, 64),
-        ({48: -2.0, 64: -2.0}, 48),
-        ({48: -3.0, 112: -1.0}, 112),
-        ({48: 0.0, 64: 0.0}, 48),
-    ],
-)
-def test_learns_at_the_least_height_that_fits(fits: dict[int, float], height: int) -> None:
-    assert lowest_that_fits(fits) == height
 
 
 def adapt(folder: Path, run_dir: Path, *options: str) -> subprocess.CompletedProcess[str]:
