@@ -4,9 +4,11 @@
     python benchmarks/comparison.py                    # scale=small, two trainings at a time
     python benchmarks/comparison.py scale=full jobs=1  # on a GPU
 
-Each training is a `python train.py` of its own. What is finished is not done again, and what was killed goes on after
-its last whole epoch, so the command may be stopped and started at will. First a short search finds each network's
-learning rate, by validation images that no test uses. Where the `[peers]` extra is installed, ddddocr reads the test
+Each training is a `python train.py` of its own, measured as soon as it has ended. What is finished is not done again,
+and what was killed goes on after its last whole epoch, so the command may be stopped and started at will. The
+configuration and the record of each run stay with the document, its weights do not: the command goes on in a clone too,
+and to start anew remove the folder `runs`. First a short search finds each network's learning rate, by validation
+images that no test uses. Where the `[peers]` extra is installed, ddddocr reads the test
 images too.
 """
 
@@ -19,16 +21,18 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import groupby
+from multiprocessing import get_context
 from pathlib import Path
 
 import hydra
 import numpy as np
 import numpy.typing as npt
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
@@ -41,7 +45,7 @@ from detector.images import load
 from detector.overrides import ROOT, train_command
 from detector.records import Character, Reading
 from detector.training.data import OnlineSource
-from detector.training.measure import image_of, measured_runs
+from detector.training.measure import image_of, measure, measured_runs
 from detector.training.run import TEST_SEED, finished, labelled_images, load_config
 
 # What stands around the part of the document that is written by hand:
@@ -145,12 +149,21 @@ def trainings(config: DictConfig, rates: dict[str, float]) -> Iterator[Training]
                 )  # fmt: skip
 
 
-def run_all(todo: Sequence[Training], jobs: int) -> bool:
-    """Runs what is not done yet, some at a time, the longest first; tells whether all went well."""
-    missing = sorted((run for run in todo if not run.done), key=hours, reverse=True)
+def run_all(todo: Sequence[Training], jobs: int, job: Callable[[Training], bool]) -> bool:
+    """Does a job for each training that is not done yet, some at a time, in order; tells whether all went well."""
+    missing = [run for run in todo if not run.done]
     print(f"{len(todo) - len(missing)} of {len(todo)} trainings are done", flush=True)
-    with ThreadPoolExecutor(jobs) as pool:
-        return all(list(pool.map(Training.run, missing)))
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        return all(list(pool.map(job, missing)))
+
+
+def train_and_measure(run: Training) -> bool:
+    """Trains, then measures in this process; tells whether the training went well."""
+    well = run.run()
+    if well:
+        torch.set_num_threads(1)
+        measure(run.folder, run.folder.name).save(run.folder)
+    return well
 
 
 def hours(run: Training) -> float:
@@ -298,8 +311,8 @@ def main(config: DictConfig) -> None:
     if config.only_plan:
         print_plan(config)
         return
-    well = run_all([run for *_, run in searches(config)], config.jobs)
-    well &= run_all(list(trainings(config, best_rates(config))), config.jobs)
+    well = run_all([run for *_, run in searches(config)], config.jobs, Training.run)
+    well &= run_all(list(trainings(config, best_rates(config))), config.jobs, train_and_measure)
     write_document(config)
     sys.exit(0 if well else 1)
 

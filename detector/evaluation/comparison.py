@@ -39,6 +39,7 @@ OURS = "center"
 """The label of the network that the others are compared with."""
 
 _CONFUSIONS_KEPT = 30
+_ANSWERS_KEPT = 200  # as examples of errors
 _ERRORS_SHOWN = 8
 _BEST_SHOWN = 4
 _LEGEND = """
@@ -94,7 +95,7 @@ class SetRecord:
         repeats: `exact` of the strings with equal neighbours.
         no_repeats: `exact` of the others.
         confusions: true character, character read, how often; the most frequent ones.
-        answers: true string and string read, of each image.
+        answers: true string and string read, of the first images.
     """
 
     exact: Count
@@ -129,7 +130,7 @@ class SetRecord:
             repeats=counted(has_repeat),
             no_repeats=counted(lambda text: not has_repeat(text)),
             confusions=[(*pair, n) for pair, n in list(strings.confusions.items())[:_CONFUSIONS_KEPT]],
-            answers=answers,
+            answers=answers[:_ANSWERS_KEPT],
         )
 
     @classmethod
@@ -201,7 +202,7 @@ class RunRecord:
 
     def save(self, folder: Path) -> None:
         """Writes `MEASURED` into the run's folder."""
-        write_whole(folder / MEASURED, (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode())
+        write_whole(folder / MEASURED, (json.dumps(asdict(self), ensure_ascii=False) + "\n").encode())
 
     @classmethod
     def load(cls, folder: Path) -> RunRecord:
@@ -287,7 +288,7 @@ class Comparison:
         write_whole(document, ("\n\n".join(parts) + "\n").encode())
 
     def _json(self) -> str:
-        """The records without the thousands of strings that were read: those stay in the runs' folders."""
+        """The records without the strings that were read: those stay in the runs' folders."""
         entries = [asdict(record) for record in self.records]
         for entry in entries:
             for record in entry["sets"].values():
