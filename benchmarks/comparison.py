@@ -117,7 +117,8 @@ def searches(config: DictConfig) -> Iterator[tuple[str, float, Training]]:
     for network, entry in config.scale.networks.items():
         for rate in entry.rates if len(entry.rates) > 1 else []:
             images = entry.get("search_images", search.images)
-            yield network, rate, training(config, search.task, network, images, rate, f"search/{network}-{rate:g}")
+            folder = f"search/{network}-{rate:g}"
+            yield network, rate, training(config, search.task, network, images, rate, folder, "test_count=100")
 
 
 def best_rates(config: DictConfig) -> dict[str, float]:
