@@ -131,7 +131,7 @@ class TrueBoxes:
             assert boxes is not None  # generators know them
             network_height, network_width = seen.network_hw
             scaled = boxes * np.array([network_width / width, network_height / height] * 2, np.float32)
-            pixels = torch.from_numpy(seen.cut(image)).permute(2, 0, 1).unsqueeze(0)  # [1, 3, H, W]
+            pixels = torch.tensor(seen.cut(image)).permute(2, 0, 1).unsqueeze(0)  # [1, 3, H, W]
             yield from model.read_boxes(pixels, [torch.from_numpy(scaled)], charset)
 
 
