@@ -4,12 +4,12 @@
     python benchmarks/comparison.py                    # scale=small, two trainings at a time
     python benchmarks/comparison.py scale=full jobs=1  # on a GPU
 
-Each training is a `python train.py` of its own, measured as soon as it has ended. What is finished is not done again,
-and what was killed goes on after its last whole epoch, so the command may be stopped and started at will. The
-configuration and the record of each run stay with the document, its weights do not: the command goes on in a clone too,
-and to start anew remove the folder `runs`. First a short search finds each network's learning rate, by validation
-images that no test uses. Where the `[peers]` extra is installed, ddddocr reads the test
-images too.
+Each training is a `python train.py` of its own, measured as soon as it has ended; how long reading takes is measured at
+the end, when nothing else runs. What is finished is not done again, and what was killed goes on after its last whole
+epoch, so the command may be stopped and started at will. The configuration and the record of each run stay with the
+document, its weights do not: the command goes on in a clone too, and to start anew remove the folder `runs`. First a
+short search finds each network's learning rate, by validation images that no test uses. Where the `[peers]` extra is
+installed, ddddocr reads the test images too.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from detector.images import load
 from detector.overrides import ROOT, train_command
 from detector.records import Character, Reading
 from detector.training.data import OnlineSource
-from detector.training.measure import image_of, measure, measured_runs
+from detector.training.measure import image_of, measure, measured_runs, time_again
 from detector.training.run import TEST_SEED, finished, labelled_images, load_config
 
 # What stands around the part of the document that is written by hand:
@@ -313,7 +313,11 @@ def main(config: DictConfig) -> None:
         print_plan(config)
         return
     well = run_all([run for *_, run in searches(config)], config.jobs, Training.run)
-    well &= run_all(list(trainings(config, best_rates(config))), config.jobs, train_and_measure)
+    compared = list(trainings(config, best_rates(config)))
+    new = not all(run.done for run in compared)
+    well &= run_all(compared, config.jobs, train_and_measure)
+    if new:
+        time_again(Path(config.runs))
     write_document(config)
     sys.exit(0 if well else 1)
 
