@@ -22,17 +22,15 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import groupby
-from multiprocessing import get_context
 from pathlib import Path
 
 import hydra
 import numpy as np
 import numpy.typing as npt
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
@@ -45,7 +43,7 @@ from detector.images import load
 from detector.overrides import ROOT, train_command
 from detector.records import Character, Reading
 from detector.training.data import OnlineSource
-from detector.training.measure import image_of, measure, measured_runs, time_again
+from detector.training.measure import image_of, measured_runs, time_again
 from detector.training.run import TEST_SEED, finished, labelled_images, load_config
 
 # What stands around the part of the document that is written by hand:
@@ -75,17 +73,24 @@ class Training:
         return (self.folder / "config.yaml").exists() and finished(self.folder) is not None
 
     def run(self) -> bool:
-        """Trains; tells whether that went well. What it prints goes to `log.txt` in its folder."""
+        """Trains; tells whether that went well."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = train_command(self.overrides, self.folder)
+        well = self._command(train_command(self.overrides, self.folder))
+        print(f"{self.folder}: {'done' if well else f'failed, see {self.folder}/log.txt'}", flush=True)
+        return well
+
+    def run_and_measure(self) -> bool:
+        """Trains, then measures what was learnt; tells whether both went well."""
+        return self.run() and self._command([sys.executable, "-m", "detector.training.measure", str(self.folder.resolve())])
+
+    def _command(self, command: list[str]) -> bool:
+        """Runs a command at one thread; what it prints goes to `log.txt` in the folder."""
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
             print(f"$ {shlex.join(command)}", file=log, flush=True)
-            status = subprocess.run(
+            return not subprocess.run(
                 command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             ).returncode
-        print(f"{self.folder}: {'done' if status == 0 else f'failed, see {self.folder}/log.txt'}", flush=True)
-        return status == 0
 
 
 def training(
@@ -154,17 +159,8 @@ def run_all(todo: Sequence[Training], jobs: int, job: Callable[[Training], bool]
     """Does a job for each training that is not done yet, some at a time, in order; tells whether all went well."""
     missing = [run for run in todo if not run.done]
     print(f"{len(todo) - len(missing)} of {len(todo)} trainings are done", flush=True)
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+    with ThreadPoolExecutor(jobs) as pool:
         return all(list(pool.map(job, missing)))
-
-
-def train_and_measure(run: Training) -> bool:
-    """Trains, then measures in this process; tells whether the training went well."""
-    well = run.run()
-    if well:
-        torch.set_num_threads(1)
-        measure(run.folder, run.folder.name).save(run.folder)
-    return well
 
 
 def hours(run: Training) -> float:
@@ -315,7 +311,7 @@ def main(config: DictConfig) -> None:
     well = run_all([run for *_, run in searches(config)], config.jobs, Training.run)
     compared = list(trainings(config, best_rates(config)))
     new = not all(run.done for run in compared)
-    well &= run_all(compared, config.jobs, train_and_measure)
+    well &= run_all(compared, config.jobs, Training.run_and_measure)
     if new:
         time_again(Path(config.runs))
     write_document(config)

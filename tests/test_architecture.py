@@ -422,7 +422,7 @@ HOUSE = {
         "datagen/dataset_writer.py detector/charset.py detector/evaluation/benchmark.py "
         "detector/evaluation/comparison.py detector/evaluation/report.py detector/images.py detector/overrides.py "
         "detector/records.py detector/training/data.py detector/training/measure.py detector/training/run.py train.py",
-        "numpy PIL torch ddddocr hydra omegaconf",
+        "numpy PIL ddddocr hydra omegaconf",
     ),
     # starts the mains; compares with the same peer as the other
     "benchmarks/large_jobs.py": Room("detector/charset.py", "captcha reading"),

@@ -1,8 +1,13 @@
-"""Measures what a run has learnt, whatever its network: accuracy on its test sets, size, work and time."""
+"""Measures what a run has learnt, whatever its network: accuracy on its test sets, size, work and time.
+
+`python -m detector.training.measure RUN_DIR` leaves it in the run's folder, which `python evaluate.py compare=` does
+for all runs below one.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -198,3 +203,8 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    measure(folder, folder.name).save(folder)
