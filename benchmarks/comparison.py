@@ -81,7 +81,9 @@ class Training:
 
     def run_and_measure(self) -> bool:
         """Trains, then measures what was learnt; tells whether both went well."""
-        return self.run() and self._command([sys.executable, "-m", "detector.training.measure", str(self.folder.resolve())])
+        return self.run() and self._command(
+            [sys.executable, "-m", "detector.training.measure", str(self.folder.resolve())]
+        )
 
     def _command(self, command: list[str]) -> bool:
         """Runs a command at one thread; what it prints goes to `log.txt` in the folder."""

@@ -14,6 +14,7 @@ import pytest
 from test_train import ROOT, finish
 
 from benchmarks.comparison import Ddddocr
+from detector.training.run import load_config
 
 PLAN = """
 name: tiny
@@ -129,6 +130,27 @@ def test_a_run_on_a_data_set_is_compared(tmp_path: Path) -> None:
         assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "runs" / "one" / "measured.json").read_text())["train_images"] == 8
     assert "`one`" in (tmp_path / "out" / "comparison.md").read_text()
+
+
+def test_the_figures_of_the_document_have_their_runs() -> None:
+    records = json.loads((ROOT / "docs" / "comparison.json").read_text())
+    runs = ROOT / "docs" / "comparison" / "small" / "runs"
+    assert {record["run"] for record in records} == {
+        path.parent.relative_to(runs).as_posix() for path in runs.rglob("measured.json")
+    }
+    for record in records:
+        folder = runs / record["run"]
+        kept = json.loads((folder / "measured.json").read_text())["sets"]
+        assert {name: of["exact"] for name, of in kept.items()} == {
+            name: of["exact"] for name, of in record["sets"].items()
+        }
+        if record["parameters"]:  # none of an outside reference
+            config = load_config(folder)
+            trained_as = (config.name, config.label, config.seed, config.task.learning_rate)
+            assert trained_as == tuple(record[key] for key in ("name", "label", "seed", "learning_rate"))
+            epochs = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
+            assert [epoch["images_seen"] for epoch in epochs] == [seen for seen, _ in record["history"]]
+            assert len(epochs) == config.trainer.max_epochs
 
 
 class StandIn:
