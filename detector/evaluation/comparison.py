@@ -533,28 +533,31 @@ def _result_cells(title: str, row: Row) -> list[str]:
 
 
 def verdict(rows: Sequence[Row], part: Part = _all) -> str:
-    """Says how the centre detector stands to the best other network that saw as many images, by their intervals.
+    """Says how each centre detector stands to the best other network that saw as many images, by their intervals.
 
     Args:
         rows: of one data set.
         part: the strings that count.
     """
-    ours = max((row for row in rows if row.first.label == OURS), key=lambda row: row.first.images_seen, default=None)
-    others = [
-        row
-        for row in rows
-        if ours is not None and row.first.label != OURS and row.first.images_seen == ours.first.images_seen
-    ]
-    if ours is None or not others:
+    ours = [row for row in rows if row.first.label.startswith(OURS)]
+    seen = max((row.first.images_seen for row in ours), default=0)
+    others = [row for row in rows if row not in ours and row.first.images_seen == seen > 0]
+    if not others:
         return "No other network saw as many images."
     best = max(others, key=lambda row: part(row).rate)
+    return " ".join(_standing(row, best, part) for row in ours if row.first.images_seen == seen)
+
+
+def _standing(ours: Row, best: Row, part: Part) -> str:
+    """How one centre detector stands to the best of the others."""
+    name, other = ours.first.label, best.first.label
     mine, theirs = part(ours), part(best)
     (low, high), (other_low, other_high) = (wilson_interval(c.right, c.count) for c in (mine, theirs))
     if low > other_high:
-        return f"**{OURS} is ahead** of the best other network, {best.first.label}."
+        return f"**{name} is ahead** of the best other network, {other}."
     if high < other_low:
-        return f"**{best.first.label} is ahead** of {OURS}."
-    return f"**Level**: the intervals of {OURS} and of the best other network, {best.first.label}, overlap."
+        return f"**{other} is ahead** of {name}."
+    return f"**Level**: the intervals of {name} and of the best other network, {other}, overlap."
 
 
 def _curves(rows: Mapping[str, Row]) -> bytes:

@@ -96,6 +96,12 @@ def test_the_verdict_goes_by_intervals(ours: int, theirs: int, says: str) -> Non
     assert verdict(rows).startswith(says)
 
 
+def test_each_centre_detector_has_a_verdict_and_none_is_another_network() -> None:
+    counts = {"center": 40, "center_wide": 99, "crnn": 70}
+    rows = [Row([run_record(label, right(count, 100))]) for label, count in counts.items()]
+    assert verdict(rows) == "**crnn is ahead** of center. **center_wide is ahead** of the best other network, crnn."
+
+
 def test_the_verdict_compares_equal_numbers_of_images_alone() -> None:
     other = run_record("crnn", right(99, 100), images_seen=2000)
     assert "No other network" in verdict([Row([run_record("center", right(1, 100))]), Row([other])])
