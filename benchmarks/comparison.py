@@ -37,7 +37,7 @@ from PIL import Image
 
 from detector.charset import resolve_charset
 from detector.evaluation.benchmark import Source, evaluate
-from detector.evaluation.comparison import OWN, Comparison, RunRecord, SetRecord
+from detector.evaluation.comparison import MEASURED, OWN, Comparison, RunRecord, SetRecord
 from detector.evaluation.report import machine, markdown_table
 from detector.images import load
 from detector.overrides import ROOT, train_command
@@ -294,7 +294,7 @@ def write_document(config: DictConfig) -> None:
             "",
             f"- Command: `{command}`",
             f"- Runs: below `{folder}`; searches of the learning rate: below `{config.runs}/search`",
-            f"- Machine: {machine()}",
+            f"- Machine: {machine()}; {config.jobs} trainings at a time, reading alone",
             f"- Versions: {', '.join(f'{name} {version(name)}' for name in LIBRARIES)}",
         ]
     )
@@ -302,6 +302,11 @@ def write_document(config: DictConfig) -> None:
     comparison = Comparison(title, introduction, notes_of(document), records, image, search_table(config))
     comparison.write(document, Path(config.pictures))
     print(f"{document} compares {len(records)} runs")
+
+
+def is_newer(file: Path, document: Path) -> bool:
+    """Whether a file has changed since the document was written."""
+    return not document.exists() or file.stat().st_mtime > document.stat().st_mtime
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="comparison")
@@ -312,9 +317,8 @@ def main(config: DictConfig) -> None:
         return
     well = run_all([run for *_, run in searches(config)], config.jobs, Training.run)
     compared = list(trainings(config, best_rates(config)))
-    new = not all(run.done for run in compared)
     well &= run_all(compared, config.jobs, Training.run_and_measure)
-    if new:
+    if any(is_newer(path, Path(config.document)) for path in Path(config.runs).rglob(MEASURED)):
         time_again(Path(config.runs))
     write_document(config)
     sys.exit(0 if well else 1)

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from test_train import ROOT, SMALL, finish, start, wait_for
 
 import train  # noqa: F401  # registers the resolver that the configs use
+from detector.training import search
 
 TINY = [
     "model=crnn", "model.width=16", "model.hidden=16", "threads=1", "trainer_data.batch_size=8",
@@ -69,7 +70,7 @@ def test_joblib_runs_a_sweep(tmp_path: Path) -> None:
     assert all((tmp_path / number / "card.json").exists() for number in "01")
 
 
-def search(folder: Path, trials: int) -> subprocess.Popen[str]:
+def start_search(folder: Path, trials: int) -> subprocess.Popen[str]:
     (folder / "space.yaml").write_text(
         "task.learning_rate: {low: 1.0e-3, high: 3.0e-2, log: true}\nseed: {low: 1, high: 9}\n"
     )
@@ -82,10 +83,22 @@ def search(folder: Path, trials: int) -> subprocess.Popen[str]:
 
 def test_a_search_goes_on_where_it_stopped(tmp_path: Path) -> None:
     for trials in (1, 2):
-        process = search(tmp_path, trials)
+        process = start_search(tmp_path, trials)
         output = finish(process)
         assert process.returncode == 0, output
         assert f"best of {trials}: " in output
         assert "task.learning_rate=" in output
     assert "trial 0" not in output  # the second search
     assert len(list(tmp_path.glob("*/card.json"))) == 2
+
+
+def test_a_search_goes_by_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"finished": True, "accuracy": {"exact_match": 0.9}, "validation": {"val/exact_match": 0.7}}
+
+    def trained(*_: object, **__: object) -> None:
+        (run_dir,) = tmp_path.iterdir()
+        (run_dir / "config.yaml").touch()
+        (run_dir / "card.json").write_text(json.dumps(facts))
+
+    monkeypatch.setattr(search.subprocess, "run", trained)
+    assert search.train(tmp_path, [], {}) == 0.7

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
@@ -46,7 +45,8 @@ _LEGEND = """
 Whole strings read right, in per cent, with the 95 % Wilson interval of {count:,} test images, which no training saw and
 which are the same for all networks of a table. Where there are several seeds the rate is their mean, and *seeds* has
 the lowest and the highest. *nocase*: ignoring case; *length*: the number of characters is right; *CER*: errors per
-true character. CER, curves, confusions and errors are those of the first seed.
+true character. CER, curves, confusions and errors are those of the first seed. Verdicts compare networks that saw
+equally many images, by their intervals; of several seeds the one from the lowest bound to the highest.
 """
 
 Image = npt.NDArray[np.uint8]
@@ -172,6 +172,7 @@ class RunRecord:
         history: images seen and exact match in validation, after each epoch.
         sets: by name; `OWN` is the run's own.
         machine: that measured it.
+        options: of its configuration, `key=value`, but for those that only say which seed, where and how fast.
     """
 
     run: str
@@ -190,11 +191,18 @@ class RunRecord:
     history: Sequence[tuple[int, float]]
     machine: str
     sets: Mapping[str, SetRecord] = field(default_factory=dict)
+    options: Sequence[str] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the options, which the run's config.yaml has already."""
+        entry = asdict(self)
+        del entry["options"]
+        return entry
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> RunRecord:
-        """The inverse of `dataclasses.asdict` and JSON."""
-        values = {item.name: entry[item.name] for item in fields(cls)}
+        """The inverse of `to_json` and JSON."""
+        values = {item.name: entry[item.name] for item in fields(cls) if item.name in entry}
         values["macs_hw"] = tuple(entry["macs_hw"])
         values["history"] = [(seen, rate) for seen, rate in entry["history"]]
         values["sets"] = {name: SetRecord.from_json(record) for name, record in entry["sets"].items()}
@@ -202,7 +210,7 @@ class RunRecord:
 
     def save(self, folder: Path) -> None:
         """Writes `MEASURED` into the run's folder."""
-        write_whole(folder / MEASURED, (json.dumps(asdict(self), ensure_ascii=False) + "\n").encode())
+        write_whole(folder / MEASURED, (json.dumps(self.to_json(), ensure_ascii=False) + "\n").encode())
 
     @classmethod
     def load(cls, folder: Path) -> RunRecord:
@@ -289,7 +297,7 @@ class Comparison:
 
     def _json(self) -> str:
         """The records without the strings that were read: those stay in the runs' folders."""
-        entries = [asdict(record) for record in self.records]
+        entries = [record.to_json() for record in self.records]
         for entry in entries:
             for record in entry["sets"].values():
                 del record["answers"]
@@ -300,7 +308,7 @@ class Comparison:
         groups: dict[tuple[Any, ...], list[RunRecord]] = {}
         for record in self.records:
             if record.name == name:
-                groups.setdefault((record.label, *_settings(record)), []).append(record)
+                groups.setdefault((record.label, *_settings(record), *record.options), []).append(record)
         rows = [Row(sorted(group, key=lambda record: record.seed)) for group in groups.values()]
         return sorted(rows, key=lambda row: -row.total(_exact).rate)
 
@@ -427,7 +435,7 @@ class Comparison:
                     pictures[key] = plots.lines(curves, "Length of the string", "Exact match, %")
             best = list(rows.items())[:_BEST_SHOWN]
             pictures["confusions"] = plots.grouped_confusions(
-                {title: {(a, b): n for a, b, n in row.first.sets[OWN].confusions} for title, row in best}
+                {title: _mistaken(row.first.sets[OWN]) for title, row in best}
             )
             errors = self._errors(rows)
             if errors is not None:
@@ -471,6 +479,11 @@ def _settings(run: RunRecord) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def _mistaken(record: SetRecord) -> dict[tuple[str, str], int]:
+    """The confusions of one character with another: neither missed nor extra ones."""
+    return {(true, read): n for true, read, n in record.confusions if true and read}
+
+
 def _whole(name: str) -> Part:
     """All of a set."""
     return lambda row: row.total(_exact, name)
@@ -505,14 +518,13 @@ def _columns(own: SetRecord, other: SetRecord, name: str) -> dict[str, Part]:
 
 def named(rows: Sequence[Row]) -> dict[str, Row]:
     """The rows by their networks; where one network has several, by what they differ in too."""
-    labels = Counter(row.first.label for row in rows)
 
     def title(run: RunRecord) -> str:
-        if labels[run.label] == 1:
-            return run.label
-        others = [_settings(row.first) for row in rows if row.first.label == run.label]
-        differing = [text for text in _settings(run) if any(text not in other for other in others)]
-        return ", ".join([run.label, *differing])
+        parts, alike = [run.label], [row.first for row in rows if row.first.label == run.label]
+        for facts in (_settings, lambda other: other.options):
+            parts += [fact for fact in facts(run) if any(fact not in facts(other) for other in alike)]
+            alike = [other for other in alike if facts(other) == facts(run)]
+        return ", ".join(parts)
 
     return {title(row.first): row for row in rows}
 
@@ -540,24 +552,33 @@ def verdict(rows: Sequence[Row], part: Part = _all) -> str:
         part: the strings that count.
     """
     ours = [row for row in rows if row.first.label.startswith(OURS)]
-    seen = max((row.first.images_seen for row in ours), default=0)
-    others = [row for row in rows if row not in ours and row.first.images_seen == seen > 0]
-    if not others:
-        return "No other network saw as many images."
-    best = max(others, key=lambda row: part(row).rate)
-    return " ".join(_standing(row, best, part) for row in ours if row.first.images_seen == seen)
+    said = {}
+    for seen in sorted({row.first.images_seen for row in ours}, reverse=True):
+        others = [row for row in rows if row not in ours and row.first.images_seen == seen > 0]
+        if others:
+            best = max(others, key=lambda row: part(row).rate)
+            said[seen] = " ".join(_standing(row, best, part) for row in ours if row.first.images_seen == seen)
+    if len(said) > 1:
+        return " ".join(f"After {seen:,} images: {text}" for seen, text in said.items())
+    return next(iter(said.values()), "No other network saw as many images.")
 
 
 def _standing(ours: Row, best: Row, part: Part) -> str:
     """How one centre detector stands to the best of the others."""
     name, other = ours.first.label, best.first.label
-    mine, theirs = part(ours), part(best)
-    (low, high), (other_low, other_high) = (wilson_interval(c.right, c.count) for c in (mine, theirs))
+    (low, high), (other_low, other_high) = _interval(ours, part), _interval(best, part)
     if low > other_high:
         return f"**{name} is ahead** of the best other network, {other}."
     if high < other_low:
         return f"**{other} is ahead** of {name}."
     return f"**Level**: the intervals of {name} and of the best other network, {other}, overlap."
+
+
+def _interval(row: Row, part: Part) -> tuple[float, float]:
+    """From the lowest bound of the seeds' intervals to the highest."""
+    counts = [part(Row([run])) for run in row.runs]
+    lows, highs = zip(*(wilson_interval(count.right, count.count) for count in counts), strict=True)
+    return min(lows), max(highs)
 
 
 def _curves(rows: Mapping[str, Row]) -> bytes:

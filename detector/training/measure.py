@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
 from detector.evaluation.benchmark import LabelledImage, Source, evaluate
@@ -42,6 +42,7 @@ from detector.training.torch_reader import TorchReader
 
 TIMED = 60  # images that reading is timed on
 ROUNDS = 3  # of them, so that what else the machine does is left out
+_NO_OPTIONS = {"seed", "label", "run_dir", "resume", "threads", "workers", "callbacks", "logger"}
 
 
 def measured_runs(folder: Path) -> list[RunRecord]:
@@ -56,15 +57,30 @@ def measured_runs(folder: Path) -> list[RunRecord]:
     records = []
     for run_dir in sorted({path.parent for name in ("config.yaml", MEASURED) for path in folder.rglob(name)}):
         name = run_dir.relative_to(folder).as_posix()
-        if (run_dir / MEASURED).exists():
-            records.append(replace(RunRecord.load(run_dir), run=name))  # it may have been measured from elsewhere
-        elif finished(run_dir) is not None:
-            record = measure(run_dir, name)
-            record.save(run_dir)
-            records.append(record)
-        elif is_training(load_config(run_dir)):
-            print(f"{run_dir} is not finished and left out: `python train.py resume={run_dir}`")
+        config = load_config(run_dir) if (run_dir / "config.yaml").exists() else DictConfig({})
+        if not (run_dir / MEASURED).exists():
+            if finished(run_dir) is None:
+                if is_training(config):
+                    print(f"{run_dir} is not finished and left out: `python train.py resume={run_dir}`")
+                continue
+            measure(run_dir, name).save(run_dir)
+        # It may have been measured from elsewhere.
+        records.append(replace(RunRecord.load(run_dir), run=name, options=options_of(config)))
     return records
+
+
+def options_of(config: DictConfig) -> list[str]:
+    """The leaves of a configuration as `key=value`, but for those that only say which seed, where and how fast."""
+
+    def leaves(value: Any, path: str) -> Iterator[str]:
+        if not isinstance(value, dict | list):
+            yield f"{path}={value}"
+            return
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            if key not in _NO_OPTIONS:
+                yield from leaves(part, f"{path}.{key}" if path else str(key))
+
+    return sorted(leaves(OmegaConf.to_container(config), ""))
 
 
 def is_training(config: DictConfig) -> bool:

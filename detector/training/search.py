@@ -52,7 +52,7 @@ def suggest(trial: Trial, space: Mapping[str, DictConfig]) -> dict[str, Value]:
 
 
 def train(folder: Path, options: list[str], chosen: Mapping[str, Value]) -> float:
-    """Trains with some options; gives the exact match on the run's last images.
+    """Trains with some options; gives the exact match in validation: the run's last images are for the comparison.
 
     Raises:
         TrainingFailedError: if the training did not come to its end.
@@ -63,10 +63,9 @@ def train(folder: Path, options: list[str], chosen: Mapping[str, Value]) -> floa
     overrides = [*options, *(f"{option}={value}" for option, value in chosen.items())]
     with (run_dir / "log.txt").open("a", encoding="utf-8") as log:
         subprocess.run(train_command(overrides, run_dir), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    result = finished(run_dir) if (run_dir / "config.yaml").exists() else None
-    if result is None:
+    if not (run_dir / "config.yaml").exists() or finished(run_dir) is None:
         raise TrainingFailedError(f"the training in {run_dir} failed: see its log.txt")
-    return result
+    return float(json.loads((run_dir / "card.json").read_text(encoding="utf-8"))["validation"]["val/exact_match"])
 
 
 def open_study(folder: Path, seed: int) -> optuna.Study:

@@ -107,6 +107,37 @@ def test_the_verdict_compares_equal_numbers_of_images_alone() -> None:
     assert "No other network" in verdict([Row([run_record("center", right(1, 100))]), Row([other])])
 
 
+def test_the_verdict_is_given_for_each_number_of_images() -> None:
+    records = [
+        run_record("center", right(99, 100), images_seen=2000),
+        run_record("crnn", right(98, 100), images_seen=2000),
+        run_record("center", right(90, 100)),
+        run_record("faster_rcnn", right(20, 100)),
+    ]
+    said = verdict([Row([record]) for record in records])
+    assert said.startswith("After 2,000 images: **Level**")
+    assert "After 1,000 images: **center is ahead** of the best other network, faster_rcnn." in said
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    ours = [run_record("center", right(count, 100), seed=seed) for seed, count in enumerate([60, 95])]
+    theirs = [run_record("crnn", right(60, 100), seed=seed) for seed in range(2)]
+    assert verdict([Row(ours[1:]), Row(theirs)]).startswith("**center is ahead**")
+    assert verdict([Row(ours), Row(theirs)]).startswith("**Level**")
+
+
+def test_options_tell_rows_apart() -> None:
+    records = [
+        run_record("crnn", right(9, 10), options=["model.stride=4", "model.width=64"]),
+        run_record("crnn", right(8, 10), options=["model.stride=8", "model.width=64"]),
+        run_record("crnn", right(8, 10), options=["model.stride=8", "model.width=64"], seed=2),
+    ]
+    rows = Comparison("t", "", "", records).rows("task")
+    assert [(title, len(row.runs)) for title, row in named(rows).items()] == [
+        ("crnn, model.stride=4", 1), ("crnn, model.stride=8", 2)
+    ]  # fmt: skip
+
+
 def test_seeds_share_a_row_and_numbers_of_images_do_not() -> None:
     records = [
         run_record("center", right(40, 100), seed=2),
