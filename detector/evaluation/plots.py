@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 import numpy.typing as npt
@@ -84,21 +85,23 @@ def risk_coverage_curve(outcomes: Sequence[Outcome]) -> bytes:
 def lines(curves: Mapping[str, Mapping[int, float]], xlabel: str, ylabel: str) -> bytes:
     """Curves with names, each a value for some whole numbers."""
     figure, axes = _figure(xlabel, ylabel)
-    for name, points_of in curves.items():
-        axes.plot(list(points_of), list(points_of.values()), "o-", markersize=4, label=name)
+    for (name, points_of), (colour, marker, dashes) in zip(curves.items(), _styles(), strict=False):
+        axes.plot(
+            list(points_of), list(points_of.values()), dashes, color=colour, marker=marker, markersize=4, label=name
+        )
     axes.set_ylim(0, 102)
-    axes.legend(fontsize="small")
+    _legend_beside(figure)
     return _png(figure)
 
 
 def points(places: Mapping[str, tuple[float, float]], xlabel: str, ylabel: str) -> bytes:
     """Points with names; the horizontal axis is logarithmic."""
     figure, axes = _figure(xlabel, ylabel)
-    for name, (x, y) in places.items():
-        axes.plot([x], [y], "o")
-        axes.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize="small")
+    for (name, (x, y)), (colour, marker, _) in zip(places.items(), _styles(), strict=False):
+        axes.plot([x], [y], "", color=colour, marker=marker, markersize=8, label=name)
     axes.set_xscale("log")
-    axes.margins(x=0.2)
+    axes.margins(x=0.1)
+    _legend_beside(figure)
     return _png(figure)
 
 
@@ -136,7 +139,7 @@ def readings_side_by_side(
         for number, (name, answers) in enumerate(readings.items()):
             colour = _GREEN if answers[index] == text else _RED
             line = f"{answers[index] or 'nothing'}  {name}"
-            draw.text((x, y + _PICTURE_WH[1] + 18 * (number + 1)), line[:32], colour, _font(12))
+            draw.text((x, y + _PICTURE_WH[1] + 18 * (number + 1)), line[:34], colour, _font(12))
     return _encoded(sheet)
 
 
@@ -162,6 +165,17 @@ def _figure(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
     axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _styles() -> Iterator[tuple[str, str, str]]:
+    """Colours, markers and dashes that tell many networks apart, the same ones for the same place in all pictures."""
+    for marker, dashes in zip("osD^v", cycle(("-", "--")), strict=False):
+        yield from ((f"C{number}", marker, dashes) for number in range(10))
+
+
+def _legend_beside(figure: Figure) -> None:
+    """Names what is shown, where it covers nothing."""
+    figure.legend(loc="outside right upper", fontsize="small")
 
 
 def _png(figure: Figure) -> bytes:
