@@ -98,7 +98,7 @@ def points(places: Mapping[str, tuple[float, float]], xlabel: str, ylabel: str) 
     """Points with names; the horizontal axis is logarithmic."""
     figure, axes = _figure(xlabel, ylabel)
     for (name, (x, y)), (colour, marker, _) in zip(places.items(), _styles(), strict=False):
-        axes.plot([x], [y], "", color=colour, marker=marker, markersize=8, label=name)
+        axes.plot([x], [y], color=colour, marker=marker, linestyle="none", markersize=8, label=name)
     axes.set_xscale("log")
     axes.margins(x=0.1)
     _legend_beside(figure)
