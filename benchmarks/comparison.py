@@ -43,7 +43,7 @@ from detector.images import load
 from detector.overrides import ROOT, train_command
 from detector.records import Character, Reading
 from detector.training.data import OnlineSource
-from detector.training.measure import image_of, measured_runs, time_again
+from detector.training.measure import compare_count, image_of, measured_runs, time_again
 from detector.training.run import TEST_SEED, finished, labelled_images, load_config
 
 # What stands around the part of the document that is written by hand:
@@ -123,9 +123,8 @@ def searches(config: DictConfig) -> Iterator[tuple[str, float, Training]]:
     search = config.scale.search
     for network, entry in config.scale.networks.items():
         for rate in entry.rates if len(entry.rates) > 1 else []:
-            images = entry.get("search_images", search.images)
             folder = f"search/{network}-{rate:g}"
-            yield network, rate, training(config, search.task, network, images, rate, folder, "test_count=100")
+            yield network, rate, training(config, search.task, network, search.images, rate, folder)
 
 
 def best_rates(config: DictConfig) -> dict[str, float]:
@@ -243,7 +242,7 @@ def read_by_peer(config: DictConfig, reader: Ddddocr, label: str, run: str) -> R
     families = {OWN: config.data.val.family} | dict(config.tests)
     sources = {name: OnlineSource(instantiate(family), TEST_SEED) for name, family in families.items()}
     sets = {
-        name: evaluate(name, reader, labelled_images(source, config.test_count)) for name, source in sources.items()
+        name: evaluate(name, reader, labelled_images(source, compare_count(config))) for name, source in sources.items()
     }
     return RunRecord(
         run=run, name=config.name, label=label, seed=0, images_seen=0, train_images=None, learning_rate=0.0,

@@ -118,8 +118,8 @@ def test_the_plan_of_the_comparison_composes(scale: str) -> None:
         assert part.images % plan.epoch_images == 0
         assert set(part.networks) <= set(plan.networks)
         assert part.task in options("experiment/comparison")
+    assert plan.search.images % plan.epoch_images == 0
     for network in plan.networks.values():
-        assert network.get("search_images", plan.search.images) % plan.epoch_images == 0
         config = compose_training("experiment=comparison/digits4", *plan.options, *network.options)
         assert config.trainer_data.batch_size * config.trainer_data.epoch_batches == plan.epoch_images
         for part in (config.data, config.task, config.model, config.trainer):

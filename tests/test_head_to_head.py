@@ -21,7 +21,12 @@ name: tiny
 introduction: Scale tiny.
 jobs: 1
 epoch_images: 16
-options: [trainer_data.batch_size=4, trainer_data.epoch_batches=4, trainer_data.val_count=8, test_count=12]
+options:
+  - trainer_data.batch_size=4
+  - trainer_data.epoch_batches=4
+  - trainer_data.val_count=8
+  - test_count=5
+  - compare_count=12
 search: {task: digits4, images: 16}
 networks:
   center: {options: [model=center, model.width=16], rates: [0.007], images_per_s: 100}

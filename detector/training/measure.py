@@ -42,7 +42,8 @@ from detector.training.torch_reader import TorchReader
 
 TIMED = 60  # images that reading is timed on
 ROUNDS = 3  # of them, so that what else the machine does is left out
-_NO_OPTIONS = {"seed", "label", "run_dir", "resume", "threads", "workers", "callbacks", "logger"}
+_COUNTS = {"test_count", "compare_count"}  # of images that nothing is learnt from
+_NO_OPTIONS = {"seed", "label", "run_dir", "resume", "threads", "workers", "callbacks", "logger", *_COUNTS}
 
 
 def measured_runs(folder: Path) -> list[RunRecord]:
@@ -83,6 +84,11 @@ def options_of(config: DictConfig) -> list[str]:
     return sorted(leaves(OmegaConf.to_container(config), ""))
 
 
+def compare_count(config: DictConfig) -> int:
+    """Images of each set that a run is compared by; runs of earlier versions have one count for all ends."""
+    return int(config.get("compare_count", config.test_count))
+
+
 def is_training(config: DictConfig) -> bool:
     """Whether a run trains on images with boxes; one that adapts to typed strings measures itself."""
     return bool(config.get("procedure") == "detector.training.run.train_and_export")
@@ -97,8 +103,9 @@ def measure(run_dir: Path, name: str) -> RunRecord:
     """
     config, data, task = open_run(run_dir)
     reader = TorchReader(task, data.network)
-    sets = {OWN: last_images(data, TEST_SEED, config.test_count)} | {
-        other: labelled_images(OnlineSource(instantiate(config.tests[other]), TEST_SEED), config.test_count)
+    count = compare_count(config)
+    sets = {OWN: last_images(data, TEST_SEED, count)} | {
+        other: labelled_images(OnlineSource(instantiate(config.tests[other]), TEST_SEED), count)
         for other in config.tests
     }
     records = {
