@@ -15,17 +15,15 @@ installed, ddddocr reads the test images too.
 from __future__ import annotations
 
 import importlib.util
-import io
 import json
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 
 import hydra
@@ -33,17 +31,15 @@ import numpy as np
 import numpy.typing as npt
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from PIL import Image
+from peers import Ddddocr
 
-from detector.charset import resolve_charset
-from detector.evaluation.benchmark import Source, evaluate
+from detector.evaluation.benchmark import evaluate
 from detector.evaluation.comparison import MEASURED, OWN, Comparison, RunRecord, SetRecord
 from detector.evaluation.report import machine, markdown_table
 from detector.images import load
 from detector.overrides import ROOT, train_command
-from detector.records import Character, Reading
 from detector.training.data import OnlineSource
-from detector.training.measure import compare_count, image_of, measured_runs, time_again
+from detector.training.measure import TIMED, compare_count, image_of, measured_runs, reading_ms, time_again
 from detector.training.run import TEST_SEED, finished, labelled_images, load_config
 
 # What stands around the part of the document that is written by hand:
@@ -180,40 +176,6 @@ def print_plan(config: DictConfig) -> None:
     )
 
 
-class Ddddocr:
-    """ddddocr in the place of a network of this project.
-
-    Args:
-        charset: that its larger model is told, a named set or characters; empty: the model that it comes with, told
-            nothing.
-    """
-
-    def __init__(self, charset: str = "") -> None:
-        import ddddocr
-
-        self.engine = ddddocr.DdddOcr(show_ad=False, beta=bool(charset))
-        self.charset = resolve_charset(charset)
-        symbols = self.engine.get_charset()
-        self.indices = [0, *map(symbols.index, self.charset)]  # the first means that nothing stands there
-
-    def read_batch(self, sources: Iterable[Source]) -> Iterator[Reading]:
-        """Reads images in order; it says nothing of places and of how sure it is."""
-        for source in sources:
-            stream = io.BytesIO()
-            Image.fromarray(load(source)).save(stream, "PNG")
-            text = self._over_charset(stream.getvalue()) if self.charset else self._as_called(stream.getvalue())
-            yield Reading(text, 0.0, tuple(Character(char, 0.0, (0.0, 0.0, 0.0, 0.0)) for char in text))
-
-    def _as_called(self, png: bytes) -> str:
-        return str(self.engine.classification(png))
-
-    def _over_charset(self, png: bytes) -> str:
-        """The best path through the charset's columns: its own restriction picks among all symbols first."""
-        columns = np.squeeze(self.engine.classification(png, probability=True)["probabilities"])  # [T, symbols]
-        path = columns[:, self.indices].argmax(axis=1)
-        return "".join(self.charset[index - 1] for index, _ in groupby(path) if index)
-
-
 def measure_peers(folder: Path) -> None:
     """Lets ddddocr read what the runs of each task were tested on, where it is installed and has not yet."""
     if not importlib.util.find_spec("ddddocr"):
@@ -247,7 +209,8 @@ def read_by_peer(config: DictConfig, reader: Ddddocr, label: str, run: str) -> R
     return RunRecord(
         run=run, name=config.name, label=label, seed=0, images_seen=0, train_images=None, learning_rate=0.0,
         optimizer="", parameters=0, macs=0, macs_hw=(0, 0), train_images_per_s=0.0,
-        reading_ms=1000 / sets[OWN].images_per_second, history=[], machine=machine(),
+        reading_ms=reading_ms(reader, [load(image.source) for image in labelled_images(sources[OWN], TIMED)]),
+        history=[], machine=machine(),
         sets={name: SetRecord.of(evaluation) for name, evaluation in sets.items()},
     )  # fmt: skip
 

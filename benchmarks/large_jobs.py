@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from captcha.image import ImageCaptcha
-from reading import one_threaded_ddddocr
+from peers import one_threaded_ddddocr
 
 from detector.charset import resolve_charset
 
@@ -94,7 +94,7 @@ def files_per_second(folder: Path, args: argparse.Namespace) -> dict[str, float]
         used = after.children_user + after.children_system - before.children_user - before.children_system
         figures[f"files_per_cpu_s_{threads}_threads"] = args.files / used
     if importlib.util.find_spec("ddddocr"):
-        classification = one_threaded_ddddocr()
+        classification = one_threaded_ddddocr().classification
         start, busy = time.perf_counter(), time.process_time()
         for number in range(PEER_FILES):
             classification((images / f"{number}.png").read_bytes())

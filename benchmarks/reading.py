@@ -27,9 +27,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from unittest import mock
 
 from captcha.image import ImageCaptcha
+from peers import one_threaded_ddddocr
 
 from detector.charset import resolve_charset
 from detector.reader import Reader, find_weights
@@ -86,20 +86,8 @@ def readers(weights: list[str]) -> dict[str, Callable[[bytes], object]]:
         found[name] = Reader(name, threads=1).read
         found[f"{name}_one_look"] = Reader(name, threads=1, looks=1).read
     if importlib.util.find_spec("ddddocr"):
-        found["ddddocr"] = one_threaded_ddddocr()
+        found["ddddocr"] = one_threaded_ddddocr().classification
     return found
-
-
-def one_threaded_ddddocr() -> Callable[[bytes], object]:
-    """The `classification` of ddddocr as it comes, but for its session: it has no option to keep that to one thread."""
-    import ddddocr
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    with mock.patch("onnxruntime.InferenceSession", partial(ort.InferenceSession, sess_options=options)):
-        classification: Callable[[bytes], object] = ddddocr.DdddOcr(show_ad=False).classification
-    return classification
 
 
 def latencies(images: list[bytes], functions: dict[str, Callable[[bytes], object]]) -> dict[str, float]:

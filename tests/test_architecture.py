@@ -419,13 +419,18 @@ HOUSE = {
     ),
     # trains the networks and the baselines
     "benchmarks/comparison.py": Room(
-        "datagen/dataset_writer.py detector/charset.py detector/evaluation/benchmark.py "
-        "detector/evaluation/comparison.py detector/evaluation/report.py detector/images.py detector/overrides.py "
-        "detector/records.py detector/training/data.py detector/training/measure.py detector/training/run.py train.py",
-        "numpy PIL ddddocr hydra omegaconf",
+        "datagen/dataset_writer.py detector/evaluation/benchmark.py detector/evaluation/comparison.py "
+        "detector/evaluation/report.py detector/images.py detector/overrides.py detector/training/data.py "
+        "detector/training/measure.py detector/training/run.py train.py",
+        "numpy hydra omegaconf peers",
+    ),
+    # calls the peer as it is and over a charset
+    "benchmarks/peers.py": Room(
+        "detector/charset.py detector/evaluation/benchmark.py detector/images.py detector/records.py",
+        "numpy onnxruntime PIL ddddocr",
     ),
     # starts the mains; compares with the same peer as the other
-    "benchmarks/large_jobs.py": Room("detector/charset.py", "captcha reading"),
+    "benchmarks/large_jobs.py": Room("detector/charset.py", "captcha peers"),
     # reads in all ways there are
     "benchmarks/parity.py": Room(
         "datagen/sample.py datagen/text.py datagen/blank.py datagen/imagecaptcha.py datagen/kcaptcha.py "
@@ -442,7 +447,7 @@ HOUSE = {
         "datagen/universal/sampler.py datagen/universal/cpu.py "
         "datagen/text.py datagen/__main__.py detector/__init__.py detector/charset.py detector/decoding.py "
         "detector/images.py detector/reader.py",
-        "numpy PIL captcha ddddocr hydra omegaconf onnxruntime tqdm atheris",
+        "numpy PIL captcha ddddocr hydra omegaconf onnxruntime tqdm atheris peers",
     ),
     # draws the pictures of the documentation
     "docs/make_pictures.py": Room(

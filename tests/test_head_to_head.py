@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from test_train import ROOT, finish
 
-from benchmarks.comparison import Ddddocr
+from benchmarks.peers import Ddddocr
 from detector.training.run import load_config
 
 PLAN = """

@@ -22,7 +22,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
-from detector.evaluation.benchmark import LabelledImage, Source, evaluate
+from detector.evaluation.benchmark import LabelledImage, Source, TextReader, evaluate
 from detector.evaluation.comparison import CUT_RIGHT, MEASURED, OWN, RunRecord, SetRecord
 from detector.evaluation.report import machine
 from detector.images import load
@@ -206,7 +206,7 @@ def _recurrent_flops(
     return 2 * steps * (of_inputs[0] * of_inputs[1] + of_hidden[0] * of_hidden[1])
 
 
-def reading_ms(reader: TorchReader, images: list[npt.NDArray[np.uint8]]) -> float:
+def reading_ms(reader: TextReader, images: list[npt.NDArray[np.uint8]]) -> float:
     """Milliseconds from the pixels of one image to its string, at one thread: the median of each image's fastest."""
     times = np.empty((ROUNDS, len(images)))
     with _one_thread():
