@@ -22,9 +22,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import hydra
 import numpy as np
@@ -91,6 +92,59 @@ class Training:
             ).returncode
 
 
+@dataclass(frozen=True)
+class Peer:
+    """ddddocr on the images that the runs of a task are tested on, in the place of a training.
+
+    Attributes:
+        folder: of its record, beside the runs'.
+        label: what tables call it.
+        told: whether its larger model is taken, and told the characters; else it reads as it comes, told nothing.
+    """
+
+    folder: Path
+    label: str
+    told: bool
+
+    @property
+    def done(self) -> bool:
+        """Whether it has read."""
+        return (self.folder / MEASURED).exists()
+
+    def run_and_measure(self) -> bool:
+        """Reads; tells that this went well."""
+        config, sources = self._tested()
+        reader = self._reader(config)
+        sets = {
+            name: evaluate(name, reader, labelled_images(source, compare_count(config)))
+            for name, source in sources.items()
+        }
+        RunRecord(
+            run=self.folder.name, name=config.name, label=self.label, seed=0, images_seen=0, train_images=None,
+            learning_rate=0.0, optimizer="", parameters=0, macs=0, macs_hw=(0, 0), train_images_per_s=0.0,
+            reading_ms=0.0, history=[], machine=machine(),
+            sets={name: SetRecord.of(evaluation) for name, evaluation in sets.items()},
+        ).save(self.folder)  # fmt: skip
+        print(f"{self.folder}: done", flush=True)
+        return True
+
+    def time_again(self) -> None:
+        """Takes its reading time, as `detector.training.measure.time_again` does that of the runs."""
+        config, sources = self._tested()
+        images = [load(image.source) for image in labelled_images(sources[OWN], TIMED)]
+        timed = reading_ms(self._reader(config), images)
+        replace(RunRecord.load(self.folder), reading_ms=timed, machine=machine()).save(self.folder)
+
+    def _reader(self, config: DictConfig) -> Ddddocr:
+        return Ddddocr(config.charset.characters if self.told else "")
+
+    def _tested(self) -> tuple[DictConfig, dict[str, OnlineSource]]:
+        """The configuration of one of the task's runs, and the test images of all."""
+        config = load_config(min(self.folder.parent.glob("*/config.yaml")).parent)
+        families = {OWN: config.data.val.family} | dict(config.tests)
+        return config, {name: OnlineSource(instantiate(family), TEST_SEED) for name, family in families.items()}
+
+
 def training(
     config: DictConfig, task: str, network: str, images: int, rate: float, folder: str, *more: str
 ) -> Training:
@@ -152,10 +206,23 @@ def trainings(config: DictConfig, rates: dict[str, float]) -> Iterator[Training]
                 )  # fmt: skip
 
 
-def run_all(todo: Sequence[Training], jobs: int, job: Callable[[Training], bool]) -> bool:
-    """Does a job for each training that is not done yet, some at a time, in order; tells whether all went well."""
+Job = TypeVar("Job", bound=Training | Peer)
+
+
+def peers(config: DictConfig) -> Iterator[Peer]:
+    """Both ways to call ddddocr on each task, where it is installed."""
+    if not importlib.util.find_spec("ddddocr"):
+        print("ddddocr is not installed and left out: pip install -e '.[peers]'")
+        return
+    for task in dict.fromkeys(part.task for part in config.scale.trainings):
+        for label, told in (("ddddocr", False), ("ddddocr, larger, charset given", True)):
+            yield Peer(Path(config.runs) / "runs" / task / label.replace(", ", "-").replace(" ", "-"), label, told)
+
+
+def run_all(todo: Sequence[Job], jobs: int, job: Callable[[Job], bool]) -> bool:
+    """Does a job for each of several that is not done yet, some at a time, in order; tells whether all went well."""
     missing = [run for run in todo if not run.done]
-    print(f"{len(todo) - len(missing)} of {len(todo)} trainings are done", flush=True)
+    print(f"{len(todo) - len(missing)} of {len(todo)} are done", flush=True)
     with ThreadPoolExecutor(jobs) as pool:
         return all(list(pool.map(job, missing)))
 
@@ -174,45 +241,6 @@ def print_plan(config: DictConfig) -> None:
     print(
         f"{len(todo)} trainings, {total:.1f} h of one CPU thread, {total / config.jobs:.1f} h with jobs={config.jobs}"
     )
-
-
-def measure_peers(folder: Path) -> None:
-    """Lets ddddocr read what the runs of each task were tested on, where it is installed and has not yet."""
-    if not importlib.util.find_spec("ddddocr"):
-        print("ddddocr is not installed and left out: pip install -e '.[peers]'")
-        return
-    for task in sorted(path for path in folder.iterdir() if path.is_dir()):
-        runs = [path.parent for path in sorted(task.glob("*/config.yaml"))]
-        if not runs:
-            continue
-        config = load_config(runs[0])
-        for label, charset in (("ddddocr", ""), ("ddddocr, larger, charset given", config.charset.characters)):
-            place = task / label.replace(", ", "-").replace(" ", "-")
-            if not (place / "measured.json").exists():
-                read_by_peer(config, Ddddocr(charset), label, place.relative_to(folder).as_posix()).save(place)
-
-
-def read_by_peer(config: DictConfig, reader: Ddddocr, label: str, run: str) -> RunRecord:
-    """What ddddocr reads of the images that the runs of a task were tested on.
-
-    Args:
-        config: of one of the runs.
-        reader: reads.
-        label: its name.
-        run: where the record will lie.
-    """
-    families = {OWN: config.data.val.family} | dict(config.tests)
-    sources = {name: OnlineSource(instantiate(family), TEST_SEED) for name, family in families.items()}
-    sets = {
-        name: evaluate(name, reader, labelled_images(source, compare_count(config))) for name, source in sources.items()
-    }
-    return RunRecord(
-        run=run, name=config.name, label=label, seed=0, images_seen=0, train_images=None, learning_rate=0.0,
-        optimizer="", parameters=0, macs=0, macs_hw=(0, 0), train_images_per_s=0.0,
-        reading_ms=reading_ms(reader, [load(image.source) for image in labelled_images(sources[OWN], TIMED)]),
-        history=[], machine=machine(),
-        sets={name: SetRecord.of(evaluation) for name, evaluation in sets.items()},
-    )  # fmt: skip
 
 
 def search_table(config: DictConfig) -> str:
@@ -242,7 +270,6 @@ def notes_of(document: Path) -> str:
 def write_document(config: DictConfig) -> None:
     """Measures what has not been measured yet, and writes the document."""
     folder = Path(config.runs) / "runs"
-    measure_peers(folder)
     records = measured_runs(folder)
 
     def image(record: RunRecord, set_name: str, index: int) -> npt.NDArray[np.uint8]:
@@ -278,10 +305,13 @@ def main(config: DictConfig) -> None:
         print_plan(config)
         return
     well = run_all([run for *_, run in searches(config)], config.jobs, Training.run)
-    compared = list(trainings(config, best_rates(config)))
-    well &= run_all(compared, config.jobs, Training.run_and_measure)
+    references = list(peers(config))
+    compared: list[Training | Peer] = [*trainings(config, best_rates(config)), *references]
+    well &= run_all(compared, config.jobs, lambda run: run.run_and_measure())
     if any(is_newer(path, Path(config.document)) for path in Path(config.runs).rglob(MEASURED)):
         time_again(Path(config.runs))
+        for peer in references:
+            peer.time_again()
     write_document(config)
     sys.exit(0 if well else 1)
 

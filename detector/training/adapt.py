@@ -58,7 +58,8 @@ from detector.training.task import CaptchaTask, ema
 from detector.training.typed_source import TypedSource, align_all, align_at
 
 DOUBTED = 0.8  # confidence of a reading against which a typed string is worth a second look
-HEIGHTS = (48, 64, 80, 96, 112)  # of the network's input, of which the one at which the strings fit best is taken
+LOOKS = tuple(Look(height, stretch) for height in (48, 64, 80, 96, 112) for stretch in (0.7, 1.0, 1.4, 2.0))
+AFFORDABLE = 64 * 320  # pixels of the network's input: training on larger ones takes too long
 
 State = dict[str, Tensor]
 
@@ -241,22 +242,31 @@ class Adaptation:
         return typed, untyped
 
     def _settings_for(self, captcha: Captcha) -> NetworkSettings:
-        """The height of the network's input at which the strings fit best what it sees, and looks around it."""
+        """The look, of the affordable ones, at which the strings fit best what the network sees; and looks around it.
+
+        What a network does not know, such as squeezed letters, becomes what it does know by another size.
+        """
         model = self._model(None)
 
-        def fit_at(height: int) -> float:
-            alignments = align_at(model, captcha.typed, self.base, Look(height), captcha.expected.any_case)
+        def fit_at(look: Look) -> float:
+            alignments = align_at(model, captcha.typed, self.base, look, captcha.expected.any_case)
             return float(np.mean([alignment.log_prob for alignment in alignments]))
 
-        network = NetworkInput(max(HEIGHTS, key=fit_at), self.base.width_multiple, self.base.max_width)
+        def pixels(look: Look) -> float:
+            aspects = [item.image.shape[1] / item.image.shape[0] for item in captcha.typed]
+            return float(np.median(aspects)) * look.stretch * look.height**2
+
+        affordable = [look for look in LOOKS if pixels(look) <= AFFORDABLE] or [min(LOOKS, key=pixels)]
+        best = max(affordable, key=fit_at)
+        network = NetworkInput(best.height, self.base.width_multiple, self.base.max_width, best.stretch)
         reading = instantiate(self.config.task.reading)
         return reader_settings(self.charset, network, reading, heights_around(network.height))
 
     def cross_validate(self, captcha: Captcha, settings: NetworkSettings) -> Measured:
         """Reads each typed string by a network that learnt from the others alone, part by part.
 
-        What a part's network expects comes from the others, too. The look-alikes and the height know all images, and
-        the strings in so far as which characters and lengths there are, and at which height they fit best.
+        What a part's network expects comes from the others, too. The look-alikes and the look know all images, and
+        the strings in so far as which characters and lengths there are, and at which look they fit best.
         """
         folds = self.config.adapt.folds
         order = np.random.default_rng(self.config.seed).permutation(len(captcha.typed)).tolist()
@@ -306,7 +316,9 @@ class Adaptation:
             val=samples.__getitem__,
             val_count=len(samples),
             charset=settings.charset,
-            network=NetworkInput(settings.height, settings.width_multiple, settings.max_width),
+            network=NetworkInput(
+                settings.height, settings.width_multiple, settings.max_width, settings.looks[0].stretch
+            ),
             heights=heights_around(settings.height),
         )
         task.train()

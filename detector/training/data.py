@@ -154,16 +154,20 @@ class NetworkInput:
         height: pixels.
         width_multiple: widths are rounded up to it.
         max_width: wider images are squeezed.
+        stretch: of the images' width, for captchas of squeezed or wide letters.
     """
 
     height: int = 64
     width_multiple: int = 16
     max_width: int = 768
+    stretch: float = 1.0
 
     def width(self, sample: Picture, stretch: float = 1.0) -> int:
-        """The width that a sample gets, after stretching it."""
+        """The width that a sample gets, after stretching it by so much more."""
         height, width = sample.image_hw
-        return network_width((height, round(width * stretch)), self.height, self.width_multiple, self.max_width)
+        return network_width(
+            (height, round(width * self.stretch * stretch)), self.height, self.width_multiple, self.max_width
+        )
 
 
 def collate(samples: Sequence[CaptchaSample], charset: Charset, network_hw: tuple[int, int]) -> Batch:

@@ -55,7 +55,7 @@ def reader_settings(
         heights: the input heights that it was trained at. A reader that is not sure looks again: if there are several
             heights at the characters brought to either of two sizes; then at wider text; then at the larger heights.
     """
-    zooms = ZOOMS if len({*heights}) > 1 else ()
+    usual = [Look(network.height), *(ZOOMS if len({*heights}) > 1 else ()), Look(network.height, WIDER)]
     larger = [Look(height) for height in sorted({*heights}) if height > network.height]
     return NetworkSettings(
         charset=charset.characters,
@@ -64,7 +64,7 @@ def reader_settings(
         max_width=network.max_width,
         score_thresh=reading.score_thresh,
         overlap_thresh=reading.overlap_thresh,
-        looks=(Look(network.height), *zooms, Look(network.height, WIDER), *larger),
+        looks=tuple(look._replace(stretch=network.stretch * look.stretch) for look in [*usual, *larger]),
     )
 
 

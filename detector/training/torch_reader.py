@@ -54,7 +54,7 @@ class TorchReader:
     def view(self, image: Image) -> View:
         """How an image, uint8 [H, W, 3], enters the network."""
         network, image_hw = self.network, (image.shape[0], image.shape[1])
-        whole = view(Look(network.height), image_hw, None, network.width_multiple, network.max_width)
+        whole = view(Look(network.height, network.stretch), image_hw, None, network.width_multiple, network.max_width)
         assert whole is not None  # it does not zoom
         return whole
 
