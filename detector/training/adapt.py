@@ -54,12 +54,15 @@ from detector.training.labels import Expected, Image, TypedImage, expect, read_t
 from detector.training.lookalikes import draw_lookalikes
 from detector.training.prospects import Prospects, foresee
 from detector.training.run import recipe
-from detector.training.task import CaptchaTask, ema
+from detector.training.task import CaptchaTask, Detector, ema
 from detector.training.typed_source import TypedSource, align_all, align_at
 
 DOUBTED = 0.8  # confidence of a reading against which a typed string is worth a second look
 LOOKS = tuple(Look(height, stretch) for height in (48, 64, 80, 96, 112) for stretch in (0.7, 1.0, 1.4, 2.0))
-AFFORDABLE = 64 * 320  # pixels of the network's input: training on larger ones takes too long
+AFFORDABLE = 64 * 350  # pixels of the network's input: on larger ones learning takes too long
+BETTER = (
+    0.5  # of the usual look's misfit, so that a captcha is looked at otherwise: of what no look reads fits say little
+)
 
 State = dict[str, Tensor]
 
@@ -242,25 +245,11 @@ class Adaptation:
         return typed, untyped
 
     def _settings_for(self, captcha: Captcha) -> NetworkSettings:
-        """The look, of the affordable ones, at which the strings fit best what the network sees; and looks around it.
-
-        What a network does not know, such as squeezed letters, becomes what it does know by another size.
-        """
-        model = self._model(None)
-
-        def fit_at(look: Look) -> float:
-            alignments = align_at(model, captcha.typed, self.base, look, captcha.expected.any_case)
-            return float(np.mean([alignment.log_prob for alignment in alignments]))
-
-        def pixels(look: Look) -> float:
-            aspects = [item.image.shape[1] / item.image.shape[0] for item in captcha.typed]
-            return float(np.median(aspects)) * look.stretch * look.height**2
-
-        affordable = [look for look in LOOKS if pixels(look) <= AFFORDABLE] or [min(LOOKS, key=pixels)]
-        best = max(affordable, key=fit_at)
-        network = NetworkInput(best.height, self.base.width_multiple, self.base.max_width, best.stretch)
+        """Of a reader whose looks are around the one at which the strings fit best."""
+        look = best_look(self._model(None), captcha.typed, self.base, captcha.expected.any_case)
+        network = NetworkInput(look.height, self.base.width_multiple, self.base.max_width, look.stretch)
         reading = instantiate(self.config.task.reading)
-        return reader_settings(self.charset, network, reading, heights_around(network.height))
+        return reader_settings(self.charset, network, reading, heights_around(look.height))
 
     def cross_validate(self, captcha: Captcha, settings: NetworkSettings) -> Measured:
         """Reads each typed string by a network that learnt from the others alone, part by part.
@@ -406,6 +395,31 @@ class Adaptation:
             "recipe": recipe(self.config),
             "licence": "Apache-2.0",
         }
+
+
+def best_look(network: Detector, typed: Sequence[TypedImage], settings: NetworkSettings, any_case: bool) -> Look:
+    """The look to learn a captcha at: the usual one, or another at which strings fit far better what a network sees.
+
+    Squeezed letters become by it what the network knows already. Looks that are too slow to learn at are left out.
+
+    Args:
+        network: sees the characters.
+        typed: images with strings.
+        settings: its own.
+        any_case: see `alignment.align_text`.
+    """
+    aspect = float(np.median([item.image.shape[1] / item.image.shape[0] for item in typed]))
+
+    def pixels(look: Look) -> float:
+        return aspect * look.stretch * look.height**2
+
+    def misfit_at(look: Look) -> float:
+        return -float(np.mean([way.log_prob for way in align_at(network, typed, settings, look, any_case)]))
+
+    affordable = [look for look in LOOKS if pixels(look) <= AFFORDABLE] or [min(LOOKS, key=pixels)]
+    misfits = {look: misfit_at(look) for look in affordable}
+    best, usual = min(affordable, key=misfits.__getitem__), Look(settings.height)
+    return best if misfits[best] < BETTER * misfits.get(usual, math.inf) else usual
 
 
 def heights_around(height: int) -> list[int]:

@@ -15,10 +15,14 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from datagen.imagecaptcha import ImageCaptchaRenderer
+from detector.charset import Charset
 from detector.evaluation.benchmark import Outcome
+from detector.looks import Look
+from detector.models.center import CenterDetector
 from detector.reader import Reader
 from detector.records import Character, Reading
-from detector.training.adapt import Snapshot, audit_csv, digest, doubts, load_snapshots, save_snapshots
+from detector.training.adapt import Snapshot, audit_csv, best_look, digest, doubts, load_snapshots, save_snapshots
+from detector.training.export import load_parameters
 from detector.training.labels import TypedImage
 
 ROOT = Path(__file__).parent.parent.parent
@@ -44,6 +48,21 @@ def test_networks_that_learnt_from_other_strings_are_not_taken(tmp_path: Path) -
         (0.75, [0.75, 0.75]),
     ]
     assert load_snapshots(tmp_path / "kept", origins[2]) == []
+
+
+def images_of(width: int, height: int, text: str) -> list[TypedImage]:
+    renderer = ImageCaptchaRenderer(width=width, height=height)
+    return [TypedImage(str(seed), renderer.draw(text, np.random.default_rng(seed)).image, text) for seed in range(5)]
+
+
+def test_squeezed_letters_are_looked_at_wider_and_nothing_too_large() -> None:
+    weights = ROOT / "detector" / "weights" / "tiny"
+    settings, model = Reader(weights, threads=1).settings, CenterDetector(62, width=64, context_blocks=2)
+    load_parameters(model, weights / "model.safetensors", Charset(settings.charset))
+    squeezed = best_look(model.eval(), images_of(100, 60, "84736192"), settings, any_case=False)
+    assert squeezed.stretch > 1
+    assert best_look(model, images_of(160, 60, "8473"), settings, any_case=False) == Look(64)
+    assert best_look(model, images_of(1600, 60, "8473"), settings, any_case=False) == Look(48, 0.7)
 
 
 def adapt(folder: Path, run_dir: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -114,6 +114,16 @@ def test_batches_have_the_heights_and_keep_the_proportions() -> None:
         assert batch.targets.boxes.max() <= max(height, width)
 
 
+def test_a_stretched_input_is_wider_and_so_are_its_boxes() -> None:
+    source = OnlineSource(FAMILY, 9)
+    (plain,), (wide,) = (
+        list(ValBatches(source, 1, DIGITS, NetworkInput(stretch=stretch), 8)) for stretch in (1.0, 2.0)
+    )
+    assert wide.images.shape[3] == 2 * plain.images.shape[3]
+    torch.testing.assert_close(wide.targets.boxes[..., ::2], 2 * plain.targets.boxes[..., ::2])
+    torch.testing.assert_close(wide.targets.boxes[..., 1::2], plain.targets.boxes[..., 1::2])
+
+
 def test_workers_change_nothing() -> None:
     assert_same(list(ChunkLoader(chunks(), 4, 3, 0)), list(ChunkLoader(chunks(), 4, 3, 2)))
 
