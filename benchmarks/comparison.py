@@ -114,7 +114,9 @@ class Peer:
         return (self.folder / MEASURED).exists()
 
     def run_and_measure(self) -> bool:
-        """Reads; tells that this went well."""
+        """Reads; tells whether it could: without a run nothing says what to read."""
+        if not any(self.folder.parent.glob("*/config.yaml")):
+            return False
         config, sources = self._tested()
         reader = self._reader(config)
         sets = {
@@ -130,12 +132,13 @@ class Peer:
         print(f"{self.folder}: done", flush=True)
         return True
 
-    def time_again(self) -> None:
-        """Takes its reading time, as `detector.training.measure.time_again` does that of the runs."""
-        config, sources = self._tested()
-        images = [load(image.source) for image in labelled_images(sources[OWN], TIMED)]
-        timed = reading_ms(self._reader(config), images)
-        replace(RunRecord.load(self.folder), reading_ms=timed, machine=machine()).save(self.folder)
+    def time(self) -> None:
+        """Takes its reading time, unless that is known; not while something else runs."""
+        record = RunRecord.load(self.folder)
+        if not record.reading_ms:
+            config, sources = self._tested()
+            images = [load(image.source) for image in labelled_images(sources[OWN], TIMED)]
+            replace(record, reading_ms=reading_ms(self._reader(config), images), machine=machine()).save(self.folder)
 
     def _reader(self, config: DictConfig) -> Ddddocr:
         return Ddddocr(config.charset.characters if self.told else "")
@@ -312,8 +315,9 @@ def main(config: DictConfig) -> None:
     well &= run_all(compared, config.jobs, lambda run: run.run_and_measure())
     if any(is_newer(path, Path(config.document)) for path in Path(config.runs).rglob(MEASURED)):
         time_again(Path(config.runs))
-        for peer in references:
-            peer.time_again()
+    for peer in references:
+        if peer.done:
+            peer.time()
     write_document(config)
     sys.exit(0 if well else 1)
 
