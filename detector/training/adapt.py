@@ -60,9 +60,7 @@ from detector.training.typed_source import TypedSource, align_all, align_at
 DOUBTED = 0.8  # confidence of a reading against which a typed string is worth a second look
 LOOKS = tuple(Look(height, stretch) for height in (48, 64, 80, 96, 112) for stretch in (0.7, 1.0, 1.4, 2.0))
 AFFORDABLE = 64 * 350  # pixels of the network's input: on larger ones learning takes too long
-BETTER = (
-    0.5  # of the usual look's misfit, so that a captcha is looked at otherwise: of what no look reads fits say little
-)
+BETTER = 0.5  # of the usual look's misfit makes another one the choice: where nothing is read, small gains say nothing
 
 State = dict[str, Tensor]
 
