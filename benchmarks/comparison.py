@@ -45,7 +45,7 @@ from detector.training.run import TEST_SEED, finished, labelled_images, load_con
 
 # What stands around the part of the document that is written by hand:
 NOTES = "## What it means\n\n", "\n\n## Results\n"
-# glibc would give the blocks of a step back to the system, and take them anew: a tenth to a quarter of the time.
+# glibc would give the blocks of a training step back to the system and take them anew, page by page, at the next.
 KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**35), "MALLOC_TOP_PAD_": str(2**28)}
 LIBRARIES = "torch", "torchvision", "lightning", "numpy"
 

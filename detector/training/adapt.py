@@ -416,7 +416,7 @@ def best_look(network: Detector, typed: Sequence[TypedImage], settings: NetworkS
 
     affordable = [look for look in LOOKS if pixels(look) <= AFFORDABLE] or [min(LOOKS, key=pixels)]
     misfits = {look: misfit_at(look) for look in affordable}
-    best, usual = min(affordable, key=misfits.__getitem__), Look(settings.height)
+    best, usual = min(affordable, key=misfits.__getitem__), settings.looks[0]
     return best if misfits[best] < BETTER * misfits.get(usual, math.inf) else usual
 
 

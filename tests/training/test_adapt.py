@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,8 @@ def test_squeezed_letters_are_looked_at_wider_and_nothing_too_large() -> None:
     squeezed = best_look(model.eval(), images_of(100, 60, "84736192"), settings, any_case=False)
     assert squeezed.stretch > 1
     assert best_look(model, images_of(160, 60, "8473"), settings, any_case=False) == Look(64)
+    wider = replace(settings, looks=(Look(64, 1.4),))  # as an earlier adaptation left it
+    assert best_look(model, images_of(160, 60, "8473"), wider, any_case=False) == Look(64, 1.4)
     assert best_look(model, images_of(1600, 60, "8473"), settings, any_case=False) == Look(48, 0.7)
 
 
