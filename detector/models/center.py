@@ -29,6 +29,7 @@ STRIDE_HW = (8, 4)  # pixels per cell of the output grid
 ATTENTION_HEADS = 4
 NOTHING = -1e4  # logit of what is not there
 _UNLIKELY = -20.0  # the same, where it is to be learnt from
+_FAINT = -2.5  # logit of a centre below which nothing beside a peak is looked at
 
 
 class CenterMaps(NamedTuple):
@@ -48,14 +49,14 @@ class CenterMaps(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """The K strongest peaks of each image's heatmap, best first.
+    """The K strongest peaks and shoulders of each image's heatmap, best first.
 
     Attributes:
         boxes: float [N, K, 4], xyxy in pixels of the network's input.
-        centers: float [N, K], logit that a character's centre lies there, `NOTHING` where there is no further peak.
+        centers: float [N, K], logit that a character's centre lies there, `NOTHING` where there is no further one.
         classes: float [N, K, C], logits.
         features: float [N, K, F].
-        used: bool [N, K], false where there is no further peak: boxes, classes and features are arbitrary there.
+        used: bool [N, K], false where there is no further one: boxes, classes and features are arbitrary there.
     """
 
     boxes: Tensor
@@ -107,6 +108,28 @@ class CandidateAttention(nn.Module):
         x = x + self.merge((affinity.softmax(dim=3) @ value).transpose(1, 2).reshape(x.shape))
         mixed: Tensor = x + self.mix(x)
         return mixed
+
+
+def _peaks(centers: Tensor) -> Tensor:
+    """Cells that no neighbour surpasses, bool [N, h, w] of float [N, h, w]."""
+    return centers == F.max_pool2d(centers.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
+
+
+def _shoulders(maps: CenterMaps) -> Tensor:
+    """Cells on the slope of a neighbour's peak that see a character of their own there, bool [N, h, w].
+
+    Where characters touch, their middles may lie so close together that the lower of two peaks has no maximum. Such a
+    cell is no worse than the cells above and below it, its character has its middle in the cell, and it is another
+    than the one that the cell's higher neighbour sees.
+    """
+    best = maps.centers == F.max_pool2d(maps.centers.unsqueeze(1), (3, 1), stride=1, padding=(1, 0)).squeeze(1)
+    left, _, right, _ = maps.distances.unbind(dim=3)
+    labels = maps.classes.argmax(dim=3).float()  # [N, h, w]
+    centers_left, labels_left = (F.pad(part, (1, 0), value=NOTHING)[..., :-1] for part in (maps.centers, labels))
+    centers_right, labels_right = (F.pad(part, (0, 1), value=NOTHING)[..., 1:] for part in (maps.centers, labels))
+    uphill = torch.where(centers_left > centers_right, labels_left, labels_right)
+    centred = (right - left).abs() <= STRIDE_HW[1]
+    return best & (maps.centers > _FAINT) & centred & (labels != uphill)
 
 
 class StringStage(nn.Module):
@@ -235,16 +258,11 @@ class CenterDetector(nn.Module):
         features = self.features(images)
         return CenterMaps(*self.decode(self.predict(features).permute(0, 2, 3, 1)), features)
 
-    def candidates(self, centers: Tensor, features: Tensor) -> Candidates:
-        """The strongest peaks of the heatmap, with what the network predicts there.
-
-        Args:
-            centers: float [N, h, w], as in `CenterMaps`.
-            features: float [N, width, h * w], likewise.
-        """
-        height, width = centers.shape[1:]
-        peaks = centers == F.max_pool2d(centers.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
-        ranked = torch.where(peaks, centers, NOTHING).flatten(1)  # [N, h * w]
+    def candidates(self, maps: CenterMaps) -> Candidates:
+        """The strongest peaks and shoulders of the heatmap, with what the network predicts there."""
+        height, width = maps.centers.shape[1:]
+        features = maps.features.flatten(2)  # [N, width, h * w]
+        ranked = torch.where(_peaks(maps.centers) | _shoulders(maps), maps.centers, NOTHING).flatten(1)  # [N, h * w]
         ranked = F.pad(ranked, (0, self.max_detections), value=NOTHING)  # small images have few cells
         best, cells = ranked.topk(self.max_detections, dim=1)  # [N, K]
         cells = cells.clamp(max=height * width - 1)
@@ -268,7 +286,7 @@ class CenterDetector(nn.Module):
             targets: the batch's characters, in pixels of `images`.
         """
         maps = CenterMaps(*(part.float() for part in self.maps(images)))
-        candidates = self.candidates(maps.centers, maps.features.flatten(2))
+        candidates = self.candidates(maps)
         return self._first_stage_losses(maps, targets) | self._second_stage_losses(candidates, targets)
 
     def _first_stage_losses(self, maps: CenterMaps, targets: Targets) -> dict[str, Tensor]:
@@ -313,13 +331,8 @@ class CenterDetector(nn.Module):
             boxes float32 [N, K, 4] xyxy in pixels of `images`; scores float32 [N, K], the probability that a character
             of the string stands there, 0 where there is no candidate; probs float32 [N, K, C].
         """
-        features = self.features(images).float()
-        assert self.predict.bias is not None
-        weight, bias = self.predict.weight[:1, :, 0, 0], self.predict.bias[:1]  # the rest is predicted at peaks alone
-        cells = features.flatten(2)  # [N, width, h * w]
-        grid_hw = images.shape[2] // STRIDE_HW[0], images.shape[3] // STRIDE_HW[1]
-        centers = (weight @ cells + bias).view(-1, *grid_hw)  # [N, h, w]
-        candidates = self.candidates(centers.float(), cells)
+        maps = CenterMaps(*(part.float() for part in self.maps(images)))
+        candidates = self.candidates(maps)
         presence, classes = self.string(candidates)
         return candidates.boxes, presence.sigmoid(), classes.softmax(dim=2)
 

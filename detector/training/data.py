@@ -176,8 +176,21 @@ def collate(samples: Sequence[CaptchaSample], charset: Charset, network_hw: tupl
     Raises:
         ValueError: if a text holds a character that the charset lacks.
     """
-    longest = max(len(sample.text) for sample in samples)
     images = np.stack([resize(sample.image, *network_hw) for sample in samples])  # [N, H, W, 3]
+    return Batch(
+        torch.from_numpy(images).permute(0, 3, 1, 2),  # [N, 3, H, W], channels last in memory
+        pack_targets(samples, charset, network_hw),
+        [sample.text for sample in samples],
+    )
+
+
+def pack_targets(samples: Sequence[CaptchaSample], charset: Charset, network_hw: tuple[int, int]) -> Targets:
+    """Packs the characters of samples, in pixels of the network's input.
+
+    Raises:
+        ValueError: if a text holds a character that the charset lacks.
+    """
+    longest = max(len(sample.text) for sample in samples)
     boxes = np.zeros((len(samples), longest, 4), np.float32)
     labels = np.full((len(samples), longest), -1, np.int64)
     for i, sample in enumerate(samples):
@@ -185,11 +198,7 @@ def collate(samples: Sequence[CaptchaSample], charset: Charset, network_hw: tupl
         scale = np.array([network_hw[1] / width, network_hw[0] / height] * 2, np.float32)
         boxes[i, : len(sample.text)] = sample.boxes * scale
         labels[i, : len(sample.text)] = charset.encode(sample.text)
-    return Batch(
-        torch.from_numpy(images).permute(0, 3, 1, 2),  # [N, 3, H, W], channels last in memory
-        Targets(torch.from_numpy(boxes), torch.from_numpy(labels)),
-        [sample.text for sample in samples],
-    )
+    return Targets(torch.from_numpy(boxes), torch.from_numpy(labels))
 
 
 class TrainChunks(Dataset[list[B]], Generic[P, B]):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from detector.models.center import STRIDE_HW, Candidates, CenterDetector, StringStage
+from detector.models.center import STRIDE_HW, Candidates, CenterDetector, CenterMaps, StringStage
 from detector.training.muon import Muon
 from detector.training.targets import Targets, draw_center_targets
 
@@ -39,6 +39,37 @@ def test_decoding_inverts_the_targets() -> None:
         known = true_labels >= 0
         assert torch.from_numpy(found.boxes[sure][order]) == pytest.approx(true_boxes[known], abs=0.01)
         assert found.probs[sure][order].argmax(1).tolist() == true_labels[known].tolist()
+
+
+def found_beside_a_peak(**changes: float) -> list[int]:
+    """Classes of the candidates where a 4 stands on the slope of a 2's peak, and something is otherwise."""
+    beside = {"center": 0.5, "label": 4, "shift": 1.5, "above": -4.0} | changes
+    model = CenterDetector(5, width=16)
+    features = torch.full((1, 16, 8, 24), -4.0)  # a cell's logits of centre and classes, left, top, right, bottom
+    features[0, 6:10] = 2.0
+    features[0, 0, 3, 9:12] = torch.tensor([1.0, 3.0, beside["center"]])
+    features[0, 0, 2, 11] = beside["above"]
+    features[0, 1 + 2, :, 9:11] = 5.0
+    features[0, 1 + int(beside["label"]), :, 11] = 5.0
+    features[0, 6, :, 11] -= beside["shift"] / STRIDE_HW[0]  # softplus is about the identity here
+    features[0, 8, :, 11] += beside["shift"] / STRIDE_HW[0]
+    with torch.no_grad():
+        model.predict.weight.copy_(torch.eye(10, 16)[:, :, None, None])
+        model.predict.bias.zero_()
+        maps = CenterMaps(*model.decode(model.predict(features).permute(0, 2, 3, 1)), features)
+        candidates = model.candidates(maps)
+    classes: list[int] = candidates.classes[0].argmax(dim=1)[candidates.centers[0] > -3].tolist()
+    return classes
+
+
+def test_a_character_on_the_slope_of_another_is_a_candidate() -> None:
+    assert found_beside_a_peak() == [2, 4]
+    assert found_beside_a_peak(above=0.6) == [2, 4]  # once, where it is surest
+
+
+@pytest.mark.parametrize("change", [{"label": 2}, {"shift": 3.0}, {"center": -2.6}])
+def test_a_slope_alone_is_no_candidate(change: dict[str, float]) -> None:
+    assert found_beside_a_peak(**change) == [2]
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 64, 16), (2, 3, 64, 160), (1, 3, 32, 768), (3, 3, 96, 64)])
