@@ -42,6 +42,8 @@ Weight = Literal["light", "regular", "bold", "black"]
 
 CAP_HEIGHT = 44
 """Pixels from the baseline to the top of an H in the glyph atlas."""
+LEVELS = 16
+"""Of ink: a glyph is drawn at other sizes anyway, and this takes little more than half the space of 256."""
 HELD_OUT_SHARE = 1 / 8
 """Share of the font families that validation keeps to itself; `AtlasFace.held_out` tells which."""
 ATLAS = ASSETS / "atlas.npz"
@@ -204,10 +206,16 @@ def _filled_glyph(font: ImageFont.FreeTypeFont, char: str) -> AtlasGlyph:
     (y, dy), (x, dx) = divmod(top, SUPERSAMPLING), divmod(left, SUPERSAMPLING)
     height, width = ink.shape
     padding = ((dy, -(dy + height) % SUPERSAMPLING), (dx, -(dx + width) % SUPERSAMPLING))
-    alpha = shrink(np.pad(ink, padding) / 255)
+    alpha = _whole_levels(shrink(np.pad(ink, padding) / 255))
     rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
     alpha = alpha[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return AtlasGlyph(alpha, float(x + columns[0]), float(-y - rows[0]), font.getlength(char) / SUPERSAMPLING)
+
+
+def _whole_levels(alpha: Alpha) -> Alpha:
+    """Brings ink of 256 levels to the nearest of `LEVELS`, which are spread over the same range."""
+    step = 255 // (LEVELS - 1)
+    return ((alpha.astype(np.uint16) + step // 2) // step * step).astype(np.uint8)
 
 
 def _draws_lower_case_as_capitals(glyphs: Mapping[str, AtlasGlyph]) -> bool:

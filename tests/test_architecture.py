@@ -311,11 +311,17 @@ HOUSE = {
         "detector/evaluation/coco.py detector/training/augment.py detector/training/targets.py",
         "numpy torch lightning PIL",
     ),
-    # lets the device draw, and is the only other door
+    # lets the device draw
     "detector/training/device.py": Room(
         "datagen/sample.py datagen/mixture.py datagen/dataset_writer.py datagen/universal/style.py "
         "datagen/universal/sampler.py datagen/universal/cpu.py datagen/universal/gpu.py datagen/universal/gpu_pack.py "
         "detector/charset.py detector/training/data.py detector/training/targets.py",
+        "numpy torch",
+    ),
+    # lets the device resize
+    "detector/training/views.py": Room(
+        "datagen/sample.py datagen/universal/gpu_raster.py detector/charset.py detector/training/data.py "
+        "detector/training/targets.py",
         "numpy torch",
     ),
     # the optimiser
@@ -576,7 +582,8 @@ def test_the_light_half_needs_the_light_packages_only() -> None:
             "detector/*",
             [
                 "detector/evaluation/options.py",
-                *(f"detector/training/{name}.py" for name in ("adapt", "data", "device", "lookalikes", "typed_source")),
+                *(f"detector/training/{name}.py" for name in ("adapt", "data", "device", "lookalikes")),
+                *(f"detector/training/{name}.py" for name in ("typed_source", "views")),
             ],
         ),
         ("albumentations", "*", ["detector/training/augment.py"]),

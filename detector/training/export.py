@@ -36,7 +36,7 @@ from detector.training.data import MAX_HEIGHT, NetworkInput
 from detector.training.widening import widened
 
 _QUANTIZED = ("Conv", "Relu", "Add", "Resize")
-WIDER = 1.4  # stretch of a look, for squeezed text
+WIDER = 2.0  # stretch of a look, for squeezed text
 ZOOMS = (
     Look(32, zooms=True),
     Look(40, 1.3, zooms=True),

@@ -115,13 +115,13 @@ def test_networks_that_know_several_heights_zoom_in() -> None:
     def looks(heights: list[int]) -> tuple[Look, ...]:
         return reader_settings(Charset("digits"), NetworkInput(), ReadingOptions(), heights).looks
 
-    assert looks([64]) == (Look(64), Look(64, 1.4))
-    assert looks([48, 64, 64, 80, 96]) == (Look(64), *ZOOMS, Look(64, 1.4), Look(80), Look(96))
+    assert looks([64]) == (Look(64), Look(64, 2.0))
+    assert looks([48, 64, 64, 80, 96]) == (Look(64), *ZOOMS, Look(64, 2.0), Look(80), Look(96))
 
 
 def test_all_looks_at_stretched_images_are_stretched() -> None:
     settings = reader_settings(Charset("digits"), NetworkInput(stretch=2.0), ReadingOptions(), [64, 80])
-    assert [look.stretch for look in settings.looks] == [2 * stretch for stretch in (1, 1, 1.3, 1.4, 1)]
+    assert [look.stretch for look in settings.looks] == [2 * stretch for stretch in (1, 1, 1.3, 2, 1)]
 
 
 def test_an_export_takes_any_batch_and_size() -> None:
