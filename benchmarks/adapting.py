@@ -1,7 +1,7 @@
 """How well a captcha is read after learning it from a few typed strings: `python benchmarks/adapting.py`.
 
-Without an argument it draws three captchas of the project's own generators with unusual settings. With folders, each
-has `learn.csv` and `test.csv` (file,text) beside its images: the first rows of the one are learnt, the other is read.
+Without an argument it draws three captchas of the project's own generators with unusual settings, and beside what is
+typed a pile of images whose strings nobody tells. With folders, each has `learn.csv` and `test.csv` (file,text) beside its images: the first rows of the one are learnt, the other is read.
 Answers are compared ignoring case. `before` is of the weights that are adapted, told nothing. With `--families` it also
 says how well captchas of other kinds are read before and after, charset given: the mean over a folder with
 `families.json`.
@@ -30,17 +30,18 @@ from detector.reader import Reader
 
 MAX_LENGTH = 32  # of strings that the others may have: what was learnt expects those of one captcha
 TESTED = 300  # drawn images that are read
+PILE = 500  # drawn images that are neither typed nor read
 ROOT = Path(__file__).resolve().parent.parent
 UNUSUAL = ("imagecaptcha_sideways", "imagecaptcha_narrow", "kcaptcha_breakers")  # of conf/family
 
 
-def drawn(name: str, count: int) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    """Draws images of a family of `conf/family`, to learn and to test."""
+def drawn(name: str, count: int) -> tuple[list[LabelledImage], list[LabelledImage], list[LabelledImage]]:
+    """Draws images of a family of `conf/family`: to learn, to test, and the pile."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         family = instantiate(compose("datagen", [f"family={name}"]).family)
-    samples = (sample_at(family, 5, index) for index in range(count + TESTED))
+    samples = (sample_at(family, 5, index) for index in range(count + TESTED + PILE))
     labelled = [LabelledImage(str(place), sample.image, sample.text) for place, sample in enumerate(samples)]
-    return labelled[:count], labelled[count:]
+    return labelled[:count], labelled[count : count + TESTED], labelled[count + TESTED :]
 
 
 def listed(folder: Path, name: str) -> list[LabelledImage]:
@@ -68,13 +69,17 @@ class Measured(NamedTuple):
 
 
 def measure(
-    learn: Sequence[LabelledImage], test: Sequence[LabelledImage], options: Sequence[str], families: Path | None
+    learn: Sequence[LabelledImage],
+    test: Sequence[LabelledImage],
+    pile: Sequence[LabelledImage],
+    options: Sequence[str],
+    families: Path | None,
 ) -> Measured:
-    """Adapts to `learn`, and reads `test` and other kinds of captcha with what was there before and what was learnt."""
+    """Adapts to `learn` with the help of `pile`, and reads `test` and other kinds of captcha with what was there before and what was learnt."""
     base = dict(option.partition("=")[::2] for option in options).get("init", "default")
     with tempfile.TemporaryDirectory() as work:
         started = time.perf_counter()
-        taught = teach(learn, Path(work), options)
+        taught = teach(learn, Path(work), options, pile)
         wall = time.perf_counter() - started
         before, after = (right(Reader(weights, threads=1), test) for weights in (base, taught.weights))
         others = None if families is None else (mean_of(families, base), mean_of(families, taught.weights))
@@ -119,13 +124,13 @@ def main() -> None:
     for name in [*options.folders] or UNUSUAL:
         for count in options.typed:
             if isinstance(name, Path):
-                learn, test = listed(name, "learn.csv")[:count], listed(name, "test.csv")
+                learn, test, pile = listed(name, "learn.csv")[:count], listed(name, "test.csv"), []
             else:
-                learn, test = drawn(name, count)
+                learn, test, pile = drawn(name, count)
             title = f"{name.name if isinstance(name, Path) else name:38} {count:5}"
             found = []
             for seed in range(1, options.seeds + 1):
-                found.append(measure(learn, test, [f"seed={seed}", *options.set], options.families))
+                found.append(measure(learn, test, pile, [f"seed={seed}", *options.set], options.families))
                 print(f"{title} {seed:4} {row_of(found[-1:], len(test))}", flush=True)
             if options.seeds > 1:
                 print(f"{title} mean {row_of(found, len(test))}", flush=True)

@@ -69,7 +69,9 @@ def learning_curve(
     return points
 
 
-def teach(images: Sequence[LabelledImage], folder: Path, overrides: Sequence[str]) -> Taught:
+def teach(
+    images: Sequence[LabelledImage], folder: Path, overrides: Sequence[str], untyped: Sequence[LabelledImage] = ()
+) -> Taught:
     """Teaches the bundled reader a captcha, in a process of its own, as an attacker with some typed strings would.
 
     What is finished is not done again, and a killed run goes on where it was: the folder's name depends on the images,
@@ -79,17 +81,19 @@ def teach(images: Sequence[LabelledImage], folder: Path, overrides: Sequence[str
         images: with their strings, `MIN_LABELS` at least.
         folder: a folder within it is made for these images.
         overrides: further options of `train.py`, such as `threads=1`.
+        untyped: images of the same kind, whose strings it is not told.
 
     Raises:
         LearningError: if the training fails.
         ImageError: if one of the images cannot be read.
     """
     typed = [(f"{place:04d}.png", _png(image), image.text) for place, image in enumerate(images)]
-    digest = hashlib.sha256(repr((typed, list(overrides))).encode()).hexdigest()[:12]
+    others = [(f"untyped-{place:04d}.png", _png(image)) for place, image in enumerate(untyped)]
+    digest = hashlib.sha256(repr((typed, others, list(overrides))).encode()).hexdigest()[:12]
     work = folder / f"{len(images)}-{digest}"
     finished = work / "finished.json"
     if not finished.exists():
-        _write_folder(work / "typed", typed)
+        _write_folder(work / "typed", typed, others)
         started = _children_seconds()
         _train(work, overrides)
         write_whole(finished, json.dumps({"cpu_seconds": round(_children_seconds() - started, 1)}).encode())
@@ -107,8 +111,10 @@ def _train(work: Path, overrides: Sequence[str]) -> None:
         raise LearningError(f"learning from {work / 'typed'} failed:\n{result.stdout[-2000:]}")
 
 
-def _write_folder(folder: Path, typed: Sequence[tuple[str, bytes, str]]) -> None:
-    for file, png, _ in typed:
+def _write_folder(
+    folder: Path, typed: Sequence[tuple[str, bytes, str]], others: Sequence[tuple[str, bytes]]
+) -> None:
+    for file, png, *_ in (*typed, *others):
         write_whole(folder / file, png)
     write_whole(folder / "labels.csv", format_labels((file, text) for file, _, text in typed))
 
