@@ -111,9 +111,7 @@ def _train(work: Path, overrides: Sequence[str]) -> None:
         raise LearningError(f"learning from {work / 'typed'} failed:\n{result.stdout[-2000:]}")
 
 
-def _write_folder(
-    folder: Path, typed: Sequence[tuple[str, bytes, str]], others: Sequence[tuple[str, bytes]]
-) -> None:
+def _write_folder(folder: Path, typed: Sequence[tuple[str, bytes, str]], others: Sequence[tuple[str, bytes]]) -> None:
     for file, png, *_ in (*typed, *others):
         write_whole(folder / file, png)
     write_whole(folder / "labels.csv", format_labels((file, text) for file, _, text in typed))

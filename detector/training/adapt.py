@@ -60,6 +60,7 @@ from detector.training.typed_source import TypedSource, align_all, align_at
 DOUBTED = 0.8  # confidence of a reading against which a typed string is worth a second look
 LOOKS = tuple(Look(height, stretch) for height in (48, 64, 80, 96, 112) for stretch in (0.7, 1.0, 1.4, 2.0))
 AFFORDABLE = 64 * 350  # pixels of the network's input: on larger ones learning takes too long
+WIDER = 1.4  # stretch of a further look at what was learnt
 BETTER = 0.5  # of the usual look's misfit makes another one the choice: where nothing is read, small gains say nothing
 
 State = dict[str, Tensor]
@@ -247,7 +248,8 @@ class Adaptation:
         look = best_look(self._model(None), captcha.typed, self.base, captcha.expected.any_case)
         network = NetworkInput(look.height, self.base.width_multiple, self.base.max_width, look.stretch)
         reading = instantiate(self.config.task.reading)
-        return reader_settings(self.charset, network, reading, heights_around(look.height))
+        settings = reader_settings(self.charset, network, reading, heights_around(look.height))
+        return replace(settings, looks=looks_around(look))
 
     def cross_validate(self, captcha: Captcha, settings: NetworkSettings) -> Measured:
         """Reads each typed string by a network that learnt from the others alone, part by part.
@@ -418,6 +420,14 @@ def best_look(network: Detector, typed: Sequence[TypedImage], settings: NetworkS
     misfits = {look: misfit_at(look) for look in affordable}
     best, usual = min(affordable, key=misfits.__getitem__), settings.looks[0]
     return best if misfits[best] < BETTER * misfits.get(usual, math.inf) else usual
+
+
+def looks_around(look: Look) -> tuple[Look, ...]:
+    """How images are read that were learnt at a look: at that, wider, and larger.
+
+    The characters of one captcha are of about one size, which is the one that was learnt: nothing is zoomed in on.
+    """
+    return (look, look._replace(stretch=WIDER * look.stretch), look._replace(height=look.height + 16))
 
 
 def heights_around(height: int) -> list[int]:

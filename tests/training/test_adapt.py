@@ -22,7 +22,16 @@ from detector.looks import Look
 from detector.models.center import CenterDetector
 from detector.reader import Reader
 from detector.records import Character, Reading
-from detector.training.adapt import Snapshot, audit_csv, best_look, digest, doubts, load_snapshots, save_snapshots
+from detector.training.adapt import (
+    Snapshot,
+    audit_csv,
+    best_look,
+    digest,
+    doubts,
+    load_snapshots,
+    looks_around,
+    save_snapshots,
+)
 from detector.training.export import load_parameters
 from detector.training.labels import TypedImage
 
@@ -66,6 +75,10 @@ def test_squeezed_letters_are_looked_at_wider_and_nothing_too_large() -> None:
     wider = replace(settings, looks=(Look(64, 1.4),))  # as an earlier adaptation left it
     assert best_look(model, images_of(160, 60, "8473"), wider, any_case=False) == Look(64, 1.4)
     assert best_look(model, images_of(1600, 60, "8473"), settings, any_case=False) == Look(48, 0.7)
+
+
+def test_what_was_learnt_at_a_look_is_read_at_it_first() -> None:
+    assert looks_around(Look(48, 2.0)) == (Look(48, 2.0), Look(48, 2.8), Look(64, 2.0))
 
 
 def adapt(folder: Path, run_dir: Path, *options: str) -> subprocess.CompletedProcess[str]:
