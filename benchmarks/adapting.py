@@ -1,10 +1,10 @@
 """How well a captcha is read after learning it from a few typed strings: `python benchmarks/adapting.py`.
 
 Without an argument it draws three captchas of the project's own generators with unusual settings, and beside what is
-typed a pile of images whose strings nobody tells. With folders, each has `learn.csv` and `test.csv` (file,text) beside its images: the first rows of the one are learnt, the other is read.
-Answers are compared ignoring case. `before` is of the weights that are adapted, told nothing. With `--families` it also
-says how well captchas of other kinds are read before and after, charset given: the mean over a folder with
-`families.json`.
+typed a pile of images whose strings nobody tells. With folders, each has `learn.csv` and `test.csv` (file,text) beside
+its images: the first rows of the one are learnt, the other is read. Answers are compared ignoring case. `before` is of
+the weights that are adapted, told nothing. With `--families` it also says how well captchas of other kinds are read
+before and after, charset given: the mean over a folder with `families.json`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def measure(
     options: Sequence[str],
     families: Path | None,
 ) -> Measured:
-    """Adapts to `learn` with the help of `pile`, and reads `test` and other kinds of captcha with what was there before and what was learnt."""
+    """Adapts to `learn` with the help of `pile`, and reads `test` and other kinds of captcha before and after."""
     base = dict(option.partition("=")[::2] for option in options).get("init", "default")
     with tempfile.TemporaryDirectory() as work:
         started = time.perf_counter()
@@ -123,8 +123,9 @@ def main() -> None:
     print(f"{'captcha':38} typed seed before  after                     s wall  s cpu others before and after")
     for name in [*options.folders] or UNUSUAL:
         for count in options.typed:
+            pile: list[LabelledImage] = []
             if isinstance(name, Path):
-                learn, test, pile = listed(name, "learn.csv")[:count], listed(name, "test.csv"), []
+                learn, test = listed(name, "learn.csv")[:count], listed(name, "test.csv")
             else:
                 learn, test, pile = drawn(name, count)
             title = f"{name.name if isinstance(name, Path) else name:38} {count:5}"

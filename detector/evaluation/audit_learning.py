@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,13 +87,14 @@ def teach(
         LearningError: if the training fails.
         ImageError: if one of the images cannot be read.
     """
-    typed = [(f"{place:04d}.png", _png(image), image.text) for place, image in enumerate(images)]
-    others = [(f"untyped-{place:04d}.png", _png(image)) for place, image in enumerate(untyped)]
-    digest = hashlib.sha256(repr((typed, others, list(overrides))).encode()).hexdigest()[:12]
+    files = {f"{place:04d}.png": _png(image) for place, image in enumerate(images)}
+    texts = dict(zip(files, (image.text for image in images), strict=True))
+    files |= {f"untyped-{place:04d}.png": _png(image) for place, image in enumerate(untyped)}
+    digest = hashlib.sha256(repr((files, texts, list(overrides))).encode()).hexdigest()[:12]
     work = folder / f"{len(images)}-{digest}"
     finished = work / "finished.json"
     if not finished.exists():
-        _write_folder(work / "typed", typed, others)
+        _write_folder(work / "typed", files, texts)
         started = _children_seconds()
         _train(work, overrides)
         write_whole(finished, json.dumps({"cpu_seconds": round(_children_seconds() - started, 1)}).encode())
@@ -111,10 +112,10 @@ def _train(work: Path, overrides: Sequence[str]) -> None:
         raise LearningError(f"learning from {work / 'typed'} failed:\n{result.stdout[-2000:]}")
 
 
-def _write_folder(folder: Path, typed: Sequence[tuple[str, bytes, str]], others: Sequence[tuple[str, bytes]]) -> None:
-    for file, png, *_ in (*typed, *others):
+def _write_folder(folder: Path, files: Mapping[str, bytes], texts: Mapping[str, str]) -> None:
+    for file, png in files.items():
         write_whole(folder / file, png)
-    write_whole(folder / "labels.csv", format_labels((file, text) for file, _, text in typed))
+    write_whole(folder / "labels.csv", format_labels(texts.items()))
 
 
 def _png(image: LabelledImage) -> bytes:
