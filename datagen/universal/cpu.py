@@ -47,6 +47,10 @@ class Plan:
     boxes: npt.NDArray[np.float32]
 
 
+class IllegibleError(ValueError):
+    """A string cannot be drawn so that a person could read it."""
+
+
 class UniversalRenderer:
     """Draws each string in a style of its own, so that a person can read it.
 
@@ -74,14 +78,15 @@ class UniversalRenderer:
         """Draws `text`.
 
         Raises:
-            ValueError: if no face has one of the characters, or the string cannot be drawn legibly.
+            ValueError: if no face has one of the characters.
+            IllegibleError: if the string cannot be drawn legibly.
         """
         strength = rng.uniform(*self.strengths)
         for share in MILDER:
             sample = self.attempt(self.sampler.sample(rng, text, strength * share), text)
             if sample is not None:
                 return sample
-        raise ValueError(f"{text!r} cannot be drawn legibly in {len(MILDER)} styles; shorten it or widen the sizes")
+        raise IllegibleError(f"{text!r} cannot be drawn legibly in {len(MILDER)} styles; shorten it or widen the sizes")
 
     def render(self, style: Style, text: str) -> CaptchaSample:
         """Draws `text` in a given style, legible or not.

@@ -10,6 +10,7 @@ likely.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ from datagen.dataset_writer import sample_at
 from datagen.mixture import Mixture, RenderedText
 from datagen.sample import CaptchaSample
 from datagen.text import TextSampler
-from datagen.universal.cpu import UniversalRenderer
+from datagen.universal.cpu import IllegibleError, UniversalRenderer
 from datagen.universal.sampler import StyleSampler
 from detector.training.labels import Expected
 
@@ -43,11 +44,17 @@ def draw_lookalikes(images: Sequence[Image], expected: Expected, count: int, see
     Args:
         images: of the captcha.
         expected: its strings.
-        count: how many samples to give; ten times as many are drawn.
+        count: how many samples to give, of ten times as many drawn; fewer where such strings are hardly ever legible in
+            pictures of such sizes.
         seed: changes all of them.
     """
     family = RenderedText(_renderer(images), _strings(expected))
-    drawn = [sample_at(family, seed, index) for index in range(DRAWN_PER_KEPT * count)]
+    drawn = []
+    for index in range(DRAWN_PER_KEPT * count):
+        with suppress(IllegibleError):
+            drawn.append(sample_at(family, seed, index))
+    if not drawn:
+        return []
     odds = log_odds(
         np.stack([describe(image) for image in images]), np.stack([describe(sample.image) for sample in drawn])
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -42,3 +44,11 @@ def test_any_image_can_be_described() -> None:
     blank, tiny = np.full((50, 90, 3), 255, np.uint8), np.zeros((1, 1, 3), np.uint8)
     assert np.isfinite(describe(blank)).all()
     assert describe(blank).shape == describe(tiny).shape
+
+
+def test_strings_that_hardly_fit_give_fewer_lookalikes_or_none() -> None:
+    tall = [cv2.resize(image, (34, 100)) for image in captchas(3)]
+    few = draw_lookalikes(tall, EXPECTED, count=3, seed=1)
+    assert all(sample.image.shape[1] <= 38 for sample in few)
+    narrow = [cv2.resize(image, (30, 20)) for image in captchas(3)]
+    assert draw_lookalikes(narrow, replace(EXPECTED, min_length=32, max_length=32), count=1, seed=1) == []
