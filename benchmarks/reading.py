@@ -142,7 +142,7 @@ def from_disk(files: list[str], weights: list[str]) -> dict[str, float]:
 
 def read_by_ddddocr(threads: int, files: list[str]) -> Iterator[object]:
     """Answers of so many calls at a time, each on one thread."""
-    classification = one_threaded_ddddocr()
+    classification = one_threaded_ddddocr().classification
     with ThreadPoolExecutor(threads) as pool:
         yield from pool.map(lambda file: classification(Path(file).read_bytes()), files)
 
