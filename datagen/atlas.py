@@ -43,7 +43,7 @@ Weight = Literal["light", "regular", "bold", "black"]
 CAP_HEIGHT = 44
 """Pixels from the baseline to the top of an H in the glyph atlas."""
 LEVELS = 16
-"""Of ink: a glyph is drawn at other sizes anyway, and this takes little more than half the space of 256."""
+"""Of ink: a glyph is drawn at other sizes anyway, and few levels take less space."""
 HELD_OUT_SHARE = 1 / 8
 """Share of the font families that validation keeps to itself; `AtlasFace.held_out` tells which."""
 ATLAS = ASSETS / "atlas.npz"

@@ -60,7 +60,7 @@ from detector.training.typed_source import TypedSource, align_all, align_at
 DOUBTED = 0.8  # confidence of a reading against which a typed string is worth a second look
 LOOKS = tuple(Look(height, stretch) for height in (48, 64, 80, 96, 112) for stretch in (0.7, 1.0, 1.4, 2.0))
 AFFORDABLE = 64 * 350  # pixels of the network's input: on larger ones learning takes too long
-WIDER = 1.4  # stretch of a further look at what was learnt
+SOMEWHAT_WIDER = 1.4  # stretch of a further look at what was learnt
 BETTER = 0.5  # of the usual look's misfit makes another one the choice: where nothing is read, small gains say nothing
 
 State = dict[str, Tensor]
@@ -427,7 +427,7 @@ def looks_around(look: Look) -> tuple[Look, ...]:
 
     The characters of one captcha are of about one size, which is the one that was learnt: nothing is zoomed in on.
     """
-    return (look, look._replace(stretch=WIDER * look.stretch), look._replace(height=look.height + 16))
+    return (look, look._replace(stretch=SOMEWHAT_WIDER * look.stretch), look._replace(height=look.height + 16))
 
 
 def heights_around(height: int) -> list[int]:

@@ -1,7 +1,7 @@
 """Pictures that the cores draw and the device that trains brings to size, so that each can be seen at several sizes.
 
-Drawing takes the cores most of their time and resizing a quarter of it, and a GPU waits for both. Here a batch
-travels as it was drawn, and the device resizes it as Pillow would.
+A GPU waits for the cores, which draw; resizing every view would take them yet more time. Here a batch travels as it was
+drawn, and the device resizes it as Pillow would.
 """
 
 from __future__ import annotations
