@@ -32,7 +32,7 @@ MAX_LENGTH = 32  # of strings that the others may have: what was learnt expects 
 TESTED = 300  # drawn images that are read
 PILE = 500  # drawn images that are neither typed nor read
 ROOT = Path(__file__).resolve().parent.parent
-UNUSUAL = ("imagecaptcha_sideways", "imagecaptcha_upside_down", "imagecaptcha_tall")  # of conf/family
+UNUSUAL = ("imagecaptcha_sideways", "imagecaptcha_upside_down", "kcaptcha_faded")  # of conf/family
 
 
 def drawn(name: str, count: int) -> tuple[list[LabelledImage], list[LabelledImage], list[LabelledImage]]:

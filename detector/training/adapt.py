@@ -7,7 +7,8 @@ of (pseudo-labels: Lee, ICML workshop 2013). Beside them stand look-alikes by th
 weights' own training images, so that nothing is forgotten.
 
 How well it reads is measured on the typed strings themselves, by cross-validation: each part of them is read by a
-network that learnt from the others alone. The number of epochs comes from there too.
+network that learnt from the others alone. What these networks learnt is not lost: their average (model soups: Wortsman
+et al., arXiv:2203.05482) is what the last one starts from, which learns from all strings.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from detector.records import Reading
 from detector.training.calibration import fit_calibration
 from detector.training.data import CaptchaData, NetworkInput, OnlineSource
 from detector.training.export import (
+    ZOOMS,
     load_parameters,
     reader_settings,
     save_parameters,
@@ -118,7 +120,7 @@ class Epochs(L.Callback):
 
     Args:
         source: of the training samples.
-        epochs: number of epochs to stop after.
+        epochs: number of epochs of the run.
         progress: is told of each.
 
     Attributes:
@@ -146,7 +148,6 @@ class Epochs(L.Callback):
             right=float(trainer.callback_metrics["val/exact_match_nocase"])
         )
         self.progress.advance()
-        trainer.should_stop = len(self.snapshots) == self.epochs
 
 
 class Captcha(NamedTuple):
@@ -169,12 +170,14 @@ class Measured(NamedTuple):
     """What cross-validation found.
 
     Attributes:
-        epochs: the number of them after which strings not learnt from are read best.
+        settings: of the reader that reads best: with looks that zoom, or without.
         outcomes: each typed string, read by a network that did not learn from it.
+        state: the average of these networks' weights.
     """
 
-    epochs: int
+    settings: NetworkSettings
     outcomes: list[Outcome]
+    state: State
 
 
 def adapt_and_export(config: DictConfig, run_dir: Path) -> float:
@@ -199,7 +202,8 @@ class Adaptation:
 
     def __init__(self, config: DictConfig, run_dir: Path) -> None:
         self.config, self.run_dir = config, run_dir
-        self.progress = Progress(run_dir / "progress.json", total=(config.adapt.folds + 1) * config.adapt.epochs)
+        steps = config.adapt.folds * config.adapt.epochs + config.adapt.last_epochs
+        self.progress = Progress(run_dir / "progress.json", total=steps)
         self.base = Reader(config.init, threads=1).settings
         self.charset = Charset(self.base.charset)
 
@@ -219,9 +223,10 @@ class Adaptation:
         prospects = foresee(len(typed), self.config.adapt.folds, right(before), right(measured.outcomes))
         if prospects.learnt:
             self.progress.begin("learning from all strings")
-            state = self.fit("all", captcha, settings, [], measured.epochs)[-1].state
+            last = self.config.adapt.last_epochs
+            state = self.fit("all", captcha, settings, [], last, measured.state)[-1].state
             fitted = fit_calibration(*confidences(measured.outcomes))
-            settings = replace(expecting(settings, expected), calibration=fitted)
+            settings = replace(expecting(measured.settings, expected), calibration=fitted)
             judged = [replace(outcome, reading=calibrate(outcome.reading, *fitted)) for outcome in measured.outcomes]
         else:
             judged, settings, state = before, before_settings, None
@@ -244,7 +249,7 @@ class Adaptation:
         return typed, untyped
 
     def _settings_for(self, captcha: Captcha) -> NetworkSettings:
-        """Of a reader whose looks are around the one at which the strings fit best."""
+        """The looks around the one at which the strings fit best, and what else a reader must know."""
         look = best_look(self._model(None), captcha.typed, self.base, captcha.expected.any_case)
         network = NetworkInput(look.height, self.base.width_multiple, self.base.max_width, look.stretch)
         reading = instantiate(self.config.task.reading)
@@ -268,15 +273,28 @@ class Adaptation:
             part = captcha._replace(typed=rest, expected=expected)
             parts.append((held, expected, self.fit(str(fold), part, settings, held, self.config.adapt.epochs)))
         rates = np.array([[snapshot.right for snapshot in snapshots] for _, _, snapshots in parts]).mean(axis=0)
-        epochs = int(np.flatnonzero(rates == rates.max())[-1]) + 1  # of equals the last: the learning rate is lowest
-        outcomes = []
-        for fold, (held, expected, snapshots) in enumerate(parts):
-            folder = self.run_dir / "folds" / str(fold)
-            outcomes += self._read(folder, expecting(settings, expected), snapshots[epochs - 1].state, held)
-        return Measured(epochs, outcomes)
+        best = int(np.flatnonzero(rates == rates.max())[-1])  # epoch; of equals the last: the learning rate is lowest
+        states = [snapshots[best].state for _, _, snapshots in parts]
+
+        def read_with(tried: NetworkSettings) -> list[Outcome]:
+            outcomes = []
+            for fold, ((held, expected, _), state) in enumerate(zip(parts, states, strict=True)):
+                folder = self.run_dir / "folds" / str(fold)
+                outcomes += self._read(folder, expecting(tried, expected), state, held)
+            return outcomes
+
+        read = [(tried, read_with(tried)) for tried in (without_zooms(settings), settings)]
+        chosen, outcomes = max(read, key=lambda item: right(item[1]))  # of equals the first, which is faster
+        return Measured(chosen, outcomes, average(states))
 
     def fit(
-        self, name: str, captcha: Captcha, settings: NetworkSettings, held: Sequence[TypedImage], epochs: int
+        self,
+        name: str,
+        captcha: Captcha,
+        settings: NetworkSettings,
+        held: Sequence[TypedImage],
+        epochs: int,
+        start: State | None = None,
     ) -> list[Snapshot]:
         """Trains a network on a captcha.
 
@@ -285,7 +303,8 @@ class Adaptation:
             captcha: what to learn.
             settings: of the reader.
             held: typed images that show how far it got; it does not learn from them.
-            epochs: number of epochs to stop after.
+            epochs: number of epochs.
+            start: the weights to start from; None for those that the run starts from.
 
         Returns:
             The network after each epoch.
@@ -296,7 +315,7 @@ class Adaptation:
             self.progress.advance(epochs)
             return snapshots
         L.seed_everything(self.config.seed, verbose=False)
-        task: CaptchaTask = instantiate(self.config.task)(model=self._model(None), charset=self.charset)
+        task: CaptchaTask = instantiate(self.config.task)(model=self._model(start), charset=self.charset)
         source = self._source(captcha, settings)
         source.find_boxes(task.model)
         samples = align_all(task.model, held, settings, source.any_case) if held else source.own
@@ -312,7 +331,8 @@ class Adaptation:
         )
         task.train()
         watch = Epochs(source, epochs, self.progress)
-        trainer: L.Trainer = instantiate(self.config.trainer)(callbacks=[watch, ema(self.config.adapt.ema)])
+        callbacks = [watch, ema(self.config.adapt.ema)]
+        trainer: L.Trainer = instantiate(self.config.trainer)(callbacks=callbacks, max_epochs=epochs)
         trainer.fit(task, data)
         kept.parent.mkdir(parents=True, exist_ok=True)
         save_snapshots(kept, watch.snapshots, origin)
@@ -423,11 +443,15 @@ def best_look(network: Detector, typed: Sequence[TypedImage], settings: NetworkS
 
 
 def looks_around(look: Look) -> tuple[Look, ...]:
-    """How images are read that were learnt at a look: at that, wider, and larger.
+    """How images are looked at that are learnt at a look: at that, closer, wider, and larger."""
+    zooms = (zoom._replace(stretch=look.stretch * zoom.stretch) for zoom in ZOOMS)
+    wider = look._replace(stretch=SOMEWHAT_WIDER * look.stretch)
+    return (look, *zooms, wider, look._replace(height=look.height + 16))
 
-    The characters of one captcha are of about one size, which is the one that was learnt: nothing is zoomed in on.
-    """
-    return (look, look._replace(stretch=SOMEWHAT_WIDER * look.stretch), look._replace(height=look.height + 16))
+
+def without_zooms(settings: NetworkSettings) -> NetworkSettings:
+    """Settings for a captcha whose characters are all of about one size, the one that was learnt."""
+    return replace(settings, looks=tuple(look for look in settings.looks if not look.zooms))
 
 
 def heights_around(height: int) -> list[int]:
@@ -444,6 +468,14 @@ def expecting(settings: NetworkSettings, expected: Expected) -> NetworkSettings:
 def right(outcomes: Sequence[Outcome]) -> int:
     """How many strings were read right."""
     return sum(outcome.predicted == outcome.text for outcome in outcomes)
+
+
+def average(states: Sequence[State]) -> State:
+    """The mean of networks' weights and statistics; counters are those of the first."""
+    return {
+        name: torch.stack([state[name] for state in states]).mean(dim=0) if value.is_floating_point() else value
+        for name, value in states[0].items()
+    }
 
 
 def digest(typed: Sequence[TypedImage], held: Sequence[TypedImage], epochs: int) -> str:

@@ -175,8 +175,9 @@ def test_an_audit_without_a_found_character_is_reported():
 # --- learning: as `train.py experiment=adapt` does it, with next to nothing to learn
 
 TINY = [
-    "threads=1", "adapt.folds=2", "adapt.epochs=1", "adapt.lookalikes=4", "trainer_data.batch_size=4",
-    "trainer_data.epoch_batches=2", "data.batches.chunk_batches=2", "trainer_data.workers=0",
+    "threads=1", "adapt.folds=2", "adapt.epochs=1", "adapt.last_epochs=1", "adapt.lookalikes=4",
+    "trainer_data.batch_size=4", "trainer_data.epoch_batches=2", "data.batches.chunk_batches=2",
+    "trainer_data.workers=0",
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -23,22 +24,27 @@ from detector.models.center import CenterDetector
 from detector.reader import Reader
 from detector.records import Character, Reading
 from detector.training.adapt import (
+    Adaptation,
+    Captcha,
     Snapshot,
     audit_csv,
+    average,
     best_look,
     digest,
     doubts,
     load_snapshots,
     looks_around,
     save_snapshots,
+    without_zooms,
 )
 from detector.training.export import load_parameters
-from detector.training.labels import TypedImage
+from detector.training.labels import TypedImage, expect
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = [
-    "threads=1", "adapt.folds=2", "adapt.epochs=1", "adapt.lookalikes=4", "trainer_data.batch_size=4",
-    "trainer_data.epoch_batches=2", "data.batches.chunk_batches=2", "trainer_data.workers=0",
+    "threads=1", "adapt.folds=2", "adapt.epochs=1", "adapt.last_epochs=1", "adapt.lookalikes=4",
+    "trainer_data.batch_size=4", "trainer_data.epoch_batches=2", "data.batches.chunk_batches=2",
+    "trainer_data.workers=0",
 ]  # fmt: skip
 
 
@@ -78,7 +84,32 @@ def test_squeezed_letters_are_looked_at_wider_and_nothing_too_large() -> None:
 
 
 def test_what_was_learnt_at_a_look_is_read_at_it_first() -> None:
-    assert looks_around(Look(48, 2.0)) == (Look(48, 2.0), Look(48, 2.8), Look(64, 2.0))
+    looks = (Look(48, 2.0), Look(32, 2.0, True), Look(40, 2.6, True), Look(48, 2.8), Look(64, 2.0))
+    assert looks_around(Look(48, 2.0)) == looks
+    settings = replace(Reader("tiny", threads=1).settings, looks=looks)
+    assert without_zooms(settings).looks == (looks[0], *looks[3:])
+
+
+def test_the_average_of_networks_leaves_counters_alone() -> None:
+    states = [{"weight": torch.tensor([1.0, 4.0]), "counter": torch.tensor(300)} for _ in range(2)]
+    states[1] = {"weight": torch.tensor([3.0, 4.0]), "counter": torch.tensor(200)}
+    mean = average(states)
+    assert mean["weight"].tolist() == [2.0, 4.0]
+    assert mean["counter"].tolist() == 300
+
+
+def test_a_fit_starts_from_the_weights_it_is_given(tmp_path: Path) -> None:
+    still = ["task.learning_rate=0", "init=detector/weights/tiny", "model.width=64"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("train", ["experiment=adapt", "data.path=none", *SMALL, *still])
+    adaptation = Adaptation(config, tmp_path)
+    typed = images_of(160, 60, "8473")
+    captcha = Captcha(typed, [], expect([item.text for item in typed]), [])
+    start = adaptation._model(None).state_dict()
+    start["predict.weight"] = start["predict.weight"] + 0.5
+    learnt = adaptation.fit("one", captcha, adaptation._settings_for(captcha), [], epochs=1, start=start)
+    assert len(learnt) == 1
+    torch.testing.assert_close(learnt[0].state["predict.weight"], start["predict.weight"])
 
 
 def adapt(folder: Path, run_dir: Path, *options: str) -> subprocess.CompletedProcess[str]:
