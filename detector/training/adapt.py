@@ -120,15 +120,14 @@ class Epochs(L.Callback):
 
     Args:
         source: of the training samples.
-        epochs: number of epochs of the run.
-        progress: is told of each.
+        progress: is told of each epoch.
 
     Attributes:
         snapshots: one per epoch.
     """
 
-    def __init__(self, source: TypedSource, epochs: int, progress: Progress) -> None:
-        self.source, self.epochs, self.progress = source, epochs, progress
+    def __init__(self, source: TypedSource, progress: Progress) -> None:
+        self.source, self.progress = source, progress
         self.snapshots: list[Snapshot] = []
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -139,7 +138,7 @@ class Epochs(L.Callback):
             for name, value in pl_module.model.state_dict().items()
         }
         self.snapshots.append(Snapshot(math.nan, state))
-        if len(self.snapshots) < self.epochs:
+        if len(self.snapshots) != trainer.max_epochs:  # there is a next one
             self.source.find_boxes(pl_module.model)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -330,7 +329,7 @@ class Adaptation:
             heights=heights_around(settings.height),
         )
         task.train()
-        watch = Epochs(source, epochs, self.progress)
+        watch = Epochs(source, self.progress)
         callbacks = [watch, ema(self.config.adapt.ema)]
         trainer: L.Trainer = instantiate(self.config.trainer)(callbacks=callbacks, max_epochs=epochs)
         trainer.fit(task, data)

@@ -91,9 +91,9 @@ def test_what_was_learnt_at_a_look_is_read_at_it_first() -> None:
 
 
 def test_the_average_of_networks_leaves_counters_alone() -> None:
-    states = [{"weight": torch.tensor([1.0, 4.0]), "counter": torch.tensor(300)} for _ in range(2)]
-    states[1] = {"weight": torch.tensor([3.0, 4.0]), "counter": torch.tensor(200)}
-    mean = average(states)
+    one = {"weight": torch.tensor([1.0, 4.0]), "counter": torch.tensor(300)}
+    other = {"weight": torch.tensor([3.0, 4.0]), "counter": torch.tensor(200)}
+    mean = average([one, other])
     assert mean["weight"].tolist() == [2.0, 4.0]
     assert mean["counter"].tolist() == 300
 
