@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
+import onnx
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -61,7 +62,7 @@ from detector.training.typed_source import TypedSource, align_all, align_at
 
 DOUBTED = 0.8  # confidence of a reading against which a typed string is worth a second look
 LOOKS = tuple(Look(height, stretch) for height in (48, 64, 80, 96, 112) for stretch in (0.7, 1.0, 1.4, 2.0))
-AFFORDABLE = 64 * 350  # pixels of the network's input: on larger ones learning takes too long
+AFFORDABLE = 64 * 500  # pixels of the network's input: on larger ones learning takes too long
 SOMEWHAT_WIDER = 1.4  # stretch of a further look at what was learnt
 BETTER = 0.5  # of the usual look's misfit makes another one the choice: where nothing is read, small gains say nothing
 
@@ -169,12 +170,10 @@ class Measured(NamedTuple):
     """What cross-validation found.
 
     Attributes:
-        settings: of the reader that reads best: with looks that zoom, or without.
         outcomes: each typed string, read by a network that did not learn from it.
         state: the average of these networks' weights.
     """
 
-    settings: NetworkSettings
     outcomes: list[Outcome]
     state: State
 
@@ -212,7 +211,7 @@ class Adaptation:
         typed, untyped = self._load()
         expected = expect([item.text for item in typed])
         before_settings = expecting(self.base, expected)
-        before = self._read(self.run_dir / "before", before_settings, None, typed)
+        before = self._read(self.run_dir / "before", to_onnx(self._model(None), before_settings), typed)
         self.progress.begin(f"drawing {self.config.adapt.lookalikes} look-alikes")
         images = [item.image for item in typed]
         lookalikes = draw_lookalikes(images, expected, self.config.adapt.lookalikes, self.config.seed)
@@ -225,7 +224,7 @@ class Adaptation:
             last = self.config.adapt.last_epochs
             state = self.fit("all", captcha, settings, [], last, measured.state)[-1].state
             fitted = fit_calibration(*confidences(measured.outcomes))
-            settings = replace(expecting(measured.settings, expected), calibration=fitted)
+            settings = replace(expecting(settings, expected), calibration=fitted)
             judged = [replace(outcome, reading=calibrate(outcome.reading, *fitted)) for outcome in measured.outcomes]
         else:
             judged, settings, state = before, before_settings, None
@@ -252,8 +251,7 @@ class Adaptation:
         look = best_look(self._model(None), captcha.typed, self.base, captcha.expected.any_case)
         network = NetworkInput(look.height, self.base.width_multiple, self.base.max_width, look.stretch)
         reading = instantiate(self.config.task.reading)
-        settings = reader_settings(self.charset, network, reading, heights_around(look.height))
-        return replace(settings, looks=looks_around(look))
+        return reader_settings(self.charset, network, reading, looks_around(look))
 
     def cross_validate(self, captcha: Captcha, settings: NetworkSettings) -> Measured:
         """Reads each typed string by a network that learnt from the others alone, part by part.
@@ -274,17 +272,11 @@ class Adaptation:
         rates = np.array([[snapshot.right for snapshot in snapshots] for _, _, snapshots in parts]).mean(axis=0)
         best = int(np.flatnonzero(rates == rates.max())[-1])  # epoch; of equals the last: the learning rate is lowest
         states = [snapshots[best].state for _, _, snapshots in parts]
-
-        def read_with(tried: NetworkSettings) -> list[Outcome]:
-            outcomes = []
-            for fold, ((held, expected, _), state) in enumerate(zip(parts, states, strict=True)):
-                folder = self.run_dir / "folds" / str(fold)
-                outcomes += self._read(folder, expecting(tried, expected), state, held)
-            return outcomes
-
-        read = [(tried, read_with(tried)) for tried in (without_zooms(settings), settings)]
-        chosen, outcomes = max(read, key=lambda item: right(item[1]))  # of equals the first, which is faster
-        return Measured(chosen, outcomes, average(states))
+        outcomes = []
+        for fold, ((held, expected, _), state) in enumerate(zip(parts, states, strict=True)):
+            proto = to_onnx(self._model(state), expecting(settings, expected))
+            outcomes += self._read(self.run_dir / "folds" / str(fold), proto, held)
+        return Measured(outcomes, average(states))
 
     def fit(
         self,
@@ -360,11 +352,9 @@ class Adaptation:
             model.load_state_dict(state)
         return model.eval()
 
-    def _read(
-        self, folder: Path, settings: NetworkSettings, state: State | None, typed: Sequence[TypedImage]
-    ) -> list[Outcome]:
-        """Exports a network and reads with what was exported."""
-        save_weights(folder, to_onnx(self._model(state), settings), {})
+    def _read(self, folder: Path, proto: onnx.ModelProto, typed: Sequence[TypedImage]) -> list[Outcome]:
+        """Reads with an exported network, out of a folder that is made for it."""
+        save_weights(folder, proto, {})
         answers = Reader(folder, threads=self.config.threads).read_batch([item.image for item in typed])
         return [
             Outcome(item.file, item.text, answer)
@@ -446,11 +436,6 @@ def looks_around(look: Look) -> tuple[Look, ...]:
     zooms = (zoom._replace(stretch=look.stretch * zoom.stretch) for zoom in ZOOMS)
     wider = look._replace(stretch=SOMEWHAT_WIDER * look.stretch)
     return (look, *zooms, wider, look._replace(height=look.height + 16))
-
-
-def without_zooms(settings: NetworkSettings) -> NetworkSettings:
-    """Settings for a captcha whose characters are all of about one size, the one that was learnt."""
-    return replace(settings, looks=tuple(look for look in settings.looks if not look.zooms))
 
 
 def heights_around(height: int) -> list[int]:

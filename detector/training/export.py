@@ -43,8 +43,21 @@ ZOOMS = (
 )  # of several sizes these two read most universal pictures right
 
 
+def usual_looks(network: NetworkInput, heights: Sequence[int]) -> tuple[Look, ...]:
+    """How a reader looks at an image until it is sure.
+
+    Args:
+        network: what the network is trained on; the first look.
+        heights: the input heights that it was trained at. If there are several, the next looks are at the characters
+            brought to either of two sizes; then at wider text; then at the larger heights.
+    """
+    usual = [Look(network.height), *(ZOOMS if len({*heights}) > 1 else ()), Look(network.height, WIDER)]
+    larger = [Look(height) for height in sorted({*heights}) if height > network.height]
+    return tuple(look._replace(stretch=network.stretch * look.stretch) for look in [*usual, *larger])
+
+
 def reader_settings(
-    charset: Charset, network: NetworkInput, reading: ReadingOptions, heights: Sequence[int]
+    charset: Charset, network: NetworkInput, reading: ReadingOptions, looks: Sequence[Look]
 ) -> NetworkSettings:
     """What a reader must know of a network.
 
@@ -52,11 +65,8 @@ def reader_settings(
         charset: what its labels mean.
         network: size of its input.
         reading: how its detections become a string.
-        heights: the input heights that it was trained at. A reader that is not sure looks again: if there are several
-            heights at the characters brought to either of two sizes; then at wider text; then at the larger heights.
+        looks: how it looks at an image; see `usual_looks`.
     """
-    usual = [Look(network.height), *(ZOOMS if len({*heights}) > 1 else ()), Look(network.height, WIDER)]
-    larger = [Look(height) for height in sorted({*heights}) if height > network.height]
     return NetworkSettings(
         charset=charset.characters,
         height=network.height,
@@ -64,7 +74,7 @@ def reader_settings(
         max_width=network.max_width,
         score_thresh=reading.score_thresh,
         overlap_thresh=reading.overlap_thresh,
-        looks=tuple(look._replace(stretch=network.stretch * look.stretch) for look in [*usual, *larger]),
+        looks=tuple(looks),
     )
 
 

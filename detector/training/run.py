@@ -33,6 +33,7 @@ from detector.training.export import (
     save_weights,
     to_int8,
     to_onnx,
+    usual_looks,
     with_settings,
 )
 from detector.training.task import METRICS_KEY, CaptchaTask
@@ -177,7 +178,8 @@ def _export(
     run_dir: Path, task: CaptchaTask, data: CaptchaData, facts: dict[str, Any], test: list[LabelledImage]
 ) -> float:
     """Writes a weights folder, and one of 8 bits; reads with both, and gives the exact match of the former."""
-    settings = reader_settings(task.charset, data.network, task.reading, data.heights)
+    looks = usual_looks(data.network, data.heights)
+    settings = reader_settings(task.charset, data.network, task.reading, looks)
     proto = to_onnx(task.model, settings)
     ranges = (data.val_source(index).image for index in range(RANGES_COUNT))
     calibration = last_images(data, CALIBRATION_SEED, len(test))

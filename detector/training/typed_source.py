@@ -23,6 +23,8 @@ from detector.training.labels import Image, TypedImage
 from detector.training.task import Detector, fast_precision
 
 SURE = 0.95  # confidence of a string that is trained on although nobody typed it
+CUT = 0.7  # share of the images that are cut to their text: small text in a wide image is learnt as large text, too
+MARGINS = 0.3, 1.3  # of a character's height that are left around it, at each side another
 _BATCH = 32
 
 Boxes = npt.NDArray[np.float32]
@@ -30,22 +32,26 @@ Boxes = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Shares:
-    """Where training images come from; what is left is general ones.
+    """Where training images come from.
 
     Attributes:
-        own: images of the captcha itself, in (0, 1].
-        lookalikes: images that look like it.
+        general: share of images of all kinds, in [0, 1).
+        lookalikes_as: the look-alikes count as much as this many images of the captcha itself: they are what there is
+            to learn from where few strings are typed, and of little use beside hundreds.
 
     Raises:
-        ValueError: if a share is out of its range.
+        ValueError: if either is out of its range.
     """
 
-    own: float = 0.4
-    lookalikes: float = 0.3
+    general: float = 0.3
+    lookalikes_as: float = 75
 
     def __post_init__(self) -> None:
-        if not (0 < self.own <= 1 and 0 <= self.lookalikes <= 1 - self.own):
-            raise ValueError(f"shares must be above 0 and at most 1 in all, not {self.own} and {self.lookalikes}")
+        if not (0 <= self.general < 1 and self.lookalikes_as >= 0):
+            raise ValueError(
+                "shares: general must be at least 0 and below 1, lookalikes_as at least 0, "
+                f"not {self.general} and {self.lookalikes_as}"
+            )
 
 
 @dataclass
@@ -57,7 +63,7 @@ class TypedSource:
         untyped: images without.
         lookalikes: samples like them.
         general: samples of all kinds.
-        shares: how often which is drawn.
+        shares: how often which is drawn; most are cut to their text.
         settings: the sizes at which images are looked at.
         reading: how images without strings are read.
         calibration: turns confidences of one look into probabilities: see `reading.calibrate`.
@@ -82,13 +88,15 @@ class TypedSource:
     def __call__(self, index: int) -> CaptchaSample:
         """Draws sample `index`."""
         rng = np.random.default_rng((self.seed, 3, index))
-        kind = rng.random()
-        if kind >= self.shares.own + self.shares.lookalikes:
+        if rng.random() < self.shares.general:
             return self.general(index)
-        pool = self.lookalikes if self.lookalikes and kind >= self.shares.own else self.own
+        lookalikes_as = self.shares.lookalikes_as if self.lookalikes else 0
+        is_own = rng.random() * (len(self.own) + lookalikes_as) < len(self.own)
+        pool = self.own if is_own else self.lookalikes
         sample = pool[int(rng.integers(len(pool)))]
         image, boxes = self.augmentation(sample.image, sample.boxes, rng)
-        return CaptchaSample(image, sample.text, boxes)
+        sample = CaptchaSample(image, sample.text, boxes)
+        return cut_to_text(sample, rng) if rng.random() < CUT else sample
 
     def find_boxes(self, network: Detector) -> None:
         """Aligns every typed string with what a network sees, and adds the untyped images that it is sure of."""
@@ -104,6 +112,16 @@ class TypedSource:
             if reading.text and reading.confidence >= SURE:
                 way = align_text(detections, reading.text, charset, (image.shape[0], image.shape[1]), self.any_case)
                 yield CaptchaSample(image, way.text, way.boxes)
+
+
+def cut_to_text(sample: CaptchaSample, rng: np.random.Generator) -> CaptchaSample:
+    """Cuts away what is far from the text; margins are chosen anew each time, and never leave the image."""
+    boxes, (height, width) = sample.boxes, sample.image.shape[:2]
+    margins = float(np.median(boxes[:, 3] - boxes[:, 1])) * rng.uniform(*MARGINS, 4)
+    left, top = np.maximum(np.floor(boxes[:, :2].min(axis=0) - margins[:2]), 0).astype(int).tolist()
+    right, bottom = np.minimum(np.ceil(boxes[:, 2:].max(axis=0) + margins[2:]), (width, height)).astype(int).tolist()
+    image = np.ascontiguousarray(sample.image[top:bottom, left:right])
+    return CaptchaSample(image, sample.text, boxes - np.array([left, top, left, top], np.float32))
 
 
 def align_all(

@@ -30,6 +30,7 @@ from detector.training.export import (
     save_weights,
     to_int8,
     to_onnx,
+    usual_looks,
 )
 
 DEFAULT = Path(__file__).parents[2] / "detector" / "weights" / "default"
@@ -103,7 +104,7 @@ def test_parameters_of_another_charset_or_shape_are_refused(tmp_path: Path) -> N
 
 def test_an_export_knows_its_charset_and_leaves_the_network_as_it_was(tmp_path: Path) -> None:
     model = CenterDetector(10, width=16).train()
-    settings = reader_settings(Charset("digits"), NetworkInput(height=32), ReadingOptions(score_thresh=0.3), [32])
+    settings = reader_settings(Charset("digits"), NetworkInput(height=32), ReadingOptions(score_thresh=0.3), [Look(32)])
     save_weights(tmp_path, to_onnx(model, settings), {"name": "small"})
     assert model.training
     assert Reader(tmp_path).settings == settings
@@ -112,16 +113,13 @@ def test_an_export_knows_its_charset_and_leaves_the_network_as_it_was(tmp_path: 
 
 
 def test_networks_that_know_several_heights_zoom_in() -> None:
-    def looks(heights: list[int]) -> tuple[Look, ...]:
-        return reader_settings(Charset("digits"), NetworkInput(), ReadingOptions(), heights).looks
-
-    assert looks([64]) == (Look(64), Look(64, 2.0))
-    assert looks([48, 64, 64, 80, 96]) == (Look(64), *ZOOMS, Look(64, 2.0), Look(80), Look(96))
+    assert usual_looks(NetworkInput(), [64]) == (Look(64), Look(64, 2.0))
+    assert usual_looks(NetworkInput(), [48, 64, 64, 80, 96]) == (Look(64), *ZOOMS, Look(64, 2.0), Look(80), Look(96))
 
 
 def test_all_looks_at_stretched_images_are_stretched() -> None:
-    settings = reader_settings(Charset("digits"), NetworkInput(stretch=2.0), ReadingOptions(), [64, 80])
-    assert [look.stretch for look in settings.looks] == [2 * stretch for stretch in (1, 1, 1.3, 2, 1)]
+    looks = usual_looks(NetworkInput(stretch=2.0), [64, 80])
+    assert [look.stretch for look in looks] == [2 * stretch for stretch in (1, 1, 1.3, 2, 1)]
 
 
 def test_an_export_takes_any_batch_and_size() -> None:
@@ -129,7 +127,7 @@ def test_an_export_takes_any_batch_and_size() -> None:
     model = CenterDetector(10, width=16).eval()
     with torch.no_grad():
         model.predict.weight[0] *= 20  # scores far enough apart that rounding leaves their order
-    settings = reader_settings(Charset("digits"), NetworkInput(), ReadingOptions(), [64])
+    settings = reader_settings(Charset("digits"), NetworkInput(), ReadingOptions(), [Look(64)])
     session = ort.InferenceSession(to_onnx(model, settings).SerializeToString())
     generator = torch.Generator().manual_seed(0)
     for batch, height, width in ((1, 32, 16), (1, 32, 64), (3, 64, 16), (2, 80, 768), (1, 256, 144)):

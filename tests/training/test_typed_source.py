@@ -15,7 +15,7 @@ from detector.reader import NetworkSettings
 from detector.reading import ReadingOptions
 from detector.records import Detections
 from detector.training.labels import TypedImage
-from detector.training.typed_source import Shares, TypedSource
+from detector.training.typed_source import Shares, TypedSource, cut_to_text
 
 CHARSET = Charset("ab")
 SETTINGS = NetworkSettings("ab", 64, 32, 512, 0.5, 0.75)
@@ -53,17 +53,40 @@ def source(shares: Shares | None = None, untyped: tuple[np.ndarray, ...] = ()) -
 
 
 def test_samples_come_from_where_the_shares_say() -> None:
-    mixed = source(Shares(own=0.5, lookalikes=0.3))
-    mixed.find_boxes(SeesByBrightness())
+    mixed = source(Shares(general=0.2, lookalikes_as=6))
+    mixed.find_boxes(SeesByBrightness())  # two images of its own: they have a quarter of the rest
     kinds = Counter(len(mixed(index).text) for index in range(1000))
-    assert kinds == {2: pytest.approx(500, abs=60), 3: pytest.approx(300, abs=60), 4: pytest.approx(200, abs=60)}
+    assert kinds == {2: pytest.approx(200, abs=60), 3: pytest.approx(600, abs=60), 4: pytest.approx(200, abs=60)}
 
 
 def test_without_lookalikes_the_captcha_takes_their_share() -> None:
-    mixed = source(Shares(own=0.5, lookalikes=0.5))
+    mixed = source(Shares(general=0, lookalikes_as=6))
     mixed.lookalikes = []
     mixed.find_boxes(SeesByBrightness())
     assert {len(mixed(index).text) for index in range(50)} == {2}
+
+
+def test_text_in_a_wide_image_is_cut_out_with_its_boxes_and_some_room_around_it() -> None:
+    picture = np.zeros((90, 400, 3), np.uint8)
+    boxes = np.array([[150, 30, 160, 50], [170.5, 40, 190, 60]], np.float32)
+    picture[30:50, 150:160] = picture[40:60, 171:190] = 200
+    sizes = set()
+    for seed in range(20):
+        cut = cut_to_text(CaptchaSample(picture, "ab", boxes), np.random.default_rng(seed))
+        for x1, y1, x2, y2 in cut.boxes.round().astype(int):
+            assert (cut.image[y1:y2, x1 + 1 : x2] == 200).all()
+        height, width = cut.image.shape[:2]
+        left, top, right, bottom = *cut.boxes[:, :2].min(0), *((width, height) - cut.boxes[:, 2:].max(0))
+        assert all(0.3 * 20 <= margin <= 1.3 * 20 + 1 for margin in (left, top, right, bottom))
+        sizes.add((height, width))
+    assert len(sizes) > 15
+
+
+def test_text_that_fills_its_image_is_not_cut() -> None:
+    full = CaptchaSample(image(9), "a", np.array([[1, 1, 159, 63]], np.float32))
+    cut = cut_to_text(full, np.random.default_rng(1))
+    np.testing.assert_array_equal(cut.image, full.image)
+    np.testing.assert_array_equal(cut.boxes, full.boxes)
 
 
 def test_a_typed_image_keeps_its_string_whatever_the_network_sees() -> None:
@@ -85,7 +108,7 @@ def test_untyped_images_join_in_where_the_network_is_sure_by_its_calibration() -
     assert [one.image.shape[1] for one in found.own] == [160, 96]
 
 
-@pytest.mark.parametrize(("own", "lookalikes"), [(0.0, 0.5), (1.1, 0.0), (0.6, 0.5), (0.5, -0.1)])
-def test_impossible_shares_are_refused(own: float, lookalikes: float) -> None:
+@pytest.mark.parametrize(("general", "lookalikes_as"), [(1.0, 5), (-0.1, 5), (0.3, -1)])
+def test_impossible_shares_are_refused(general: float, lookalikes_as: float) -> None:
     with pytest.raises(ValueError, match="shares"):
-        Shares(own, lookalikes)
+        Shares(general, lookalikes_as)
