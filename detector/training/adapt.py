@@ -214,7 +214,8 @@ class Adaptation:
         before = self._read(self.run_dir / "before", to_onnx(self._model(None), before_settings), typed)
         self.progress.begin(f"drawing {self.config.adapt.lookalikes} look-alikes")
         images = [item.image for item in typed]
-        lookalikes = draw_lookalikes(images, expected, self.config.adapt.lookalikes, self.config.seed)
+        count, seed, threads = self.config.adapt.lookalikes, self.config.seed, torch.get_num_threads()
+        lookalikes = draw_lookalikes(images, expected, count, seed, workers=threads if threads > 1 else 0)
         captcha = Captcha(typed, untyped, expected, lookalikes)
         settings = self._settings_for(captcha)
         measured = self.cross_validate(captcha, settings)

@@ -9,6 +9,7 @@ likely.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -17,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from torch.utils.data import DataLoader, Dataset
 
 from datagen.dataset_writer import sample_at
 from datagen.mixture import Mixture, RenderedText
-from datagen.sample import CaptchaSample
+from datagen.sample import CaptchaSample, Family
 from datagen.text import TextSampler
 from datagen.universal.cpu import IllegibleError, UniversalRenderer
 from datagen.universal.sampler import StyleSampler
@@ -30,6 +32,7 @@ Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 DRAWN_PER_KEPT = 10
+_CHUNK = 50  # samples that a process draws at a time
 _HEIGHT = 48  # pixels, at which images are compared
 _PENALTY = 0.01  # on the classifier's squared weights
 _LEVELS = (0, 32, 64, 96, 128, 160, 192, 224, 240, 256)
@@ -38,7 +41,26 @@ _STEPS = (0, 2, 8, 24, 64, 256)
 _SATURATIONS = (0, 16, 48, 96, 160, 256)
 
 
-def draw_lookalikes(images: Sequence[Image], expected: Expected, count: int, seed: int) -> list[CaptchaSample]:
+class _Descriptions(Dataset[list[tuple[int, Floats]]]):
+    """Chunks of a family's samples: the number and the description of each that is legible."""
+
+    def __init__(self, family: Family, seed: int, count: int) -> None:
+        self.family, self.seed, self.count = family, seed, count
+
+    def __len__(self) -> int:
+        return math.ceil(self.count / _CHUNK)
+
+    def __getitem__(self, chunk: int) -> list[tuple[int, Floats]]:
+        found = []
+        for index in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, self.count)):
+            with suppress(IllegibleError):
+                found.append((index, describe(sample_at(self.family, self.seed, index).image)))
+        return found
+
+
+def draw_lookalikes(
+    images: Sequence[Image], expected: Expected, count: int, seed: int, workers: int = 0
+) -> list[CaptchaSample]:
     """Draws samples, boxes included, that look like some images.
 
     Args:
@@ -47,18 +69,17 @@ def draw_lookalikes(images: Sequence[Image], expected: Expected, count: int, see
         count: how many samples to give, of ten times as many drawn; fewer where such strings are hardly ever legible in
             pictures of such sizes.
         seed: changes all of them.
+        workers: processes that draw, 0 draws in this one; they change the speed alone.
     """
     family = RenderedText(_renderer(images), _strings(expected))
-    drawn = []
-    for index in range(DRAWN_PER_KEPT * count):
-        with suppress(IllegibleError):
-            drawn.append(sample_at(family, seed, index))
+    chunks = DataLoader(_Descriptions(family, seed, DRAWN_PER_KEPT * count), batch_size=None, num_workers=workers)
+    drawn = [pair for chunk in chunks for pair in chunk]
     if not drawn:
         return []
-    odds = log_odds(
-        np.stack([describe(image) for image in images]), np.stack([describe(sample.image) for sample in drawn])
-    )
-    return [drawn[index] for index in np.argsort(-odds, kind="stable")[:count].tolist()]
+    numbers, descriptions = zip(*drawn, strict=True)
+    odds = log_odds(np.stack([describe(image) for image in images]), np.stack(descriptions))
+    likest = np.argsort(-odds, kind="stable")[:count].tolist()
+    return [sample_at(family, seed, numbers[place]) for place in likest]  # drawn again: all would fill the memory
 
 
 def _strings(expected: Expected) -> Mixture[str]:

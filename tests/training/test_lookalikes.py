@@ -40,6 +40,14 @@ def test_a_seed_gives_the_same_lookalikes() -> None:
     assert [sample.text for sample in first] != [sample.text for sample in other]
 
 
+def test_processes_change_nothing() -> None:
+    alone, helped = (draw_lookalikes(captchas(3), EXPECTED, count=12, seed=1, workers=workers) for workers in (0, 2))
+    for one, other in zip(alone, helped, strict=True):
+        assert one.text == other.text
+        np.testing.assert_array_equal(one.image, other.image)
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+
+
 def test_any_image_can_be_described() -> None:
     blank, tiny = np.full((50, 90, 3), 255, np.uint8), np.zeros((1, 1, 3), np.uint8)
     assert np.isfinite(describe(blank)).all()
