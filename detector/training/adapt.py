@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
-import onnx
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -211,7 +210,7 @@ class Adaptation:
         typed, untyped = self._load()
         expected = expect([item.text for item in typed])
         before_settings = expecting(self.base, expected)
-        before = self._read(self.run_dir / "before", to_onnx(self._model(None), before_settings), typed)
+        before = self._read(self.run_dir / "before", before_settings, None, typed)
         self.progress.begin(f"drawing {self.config.adapt.lookalikes} look-alikes")
         images = [item.image for item in typed]
         count, seed, threads = self.config.adapt.lookalikes, self.config.seed, torch.get_num_threads()
@@ -275,8 +274,7 @@ class Adaptation:
         states = [snapshots[best].state for _, _, snapshots in parts]
         outcomes = []
         for fold, ((held, expected, _), state) in enumerate(zip(parts, states, strict=True)):
-            proto = to_onnx(self._model(state), expecting(settings, expected))
-            outcomes += self._read(self.run_dir / "folds" / str(fold), proto, held)
+            outcomes += self._read(self.run_dir / "folds" / str(fold), expecting(settings, expected), state, held)
         return Measured(outcomes, average(states))
 
     def fit(
@@ -353,9 +351,11 @@ class Adaptation:
             model.load_state_dict(state)
         return model.eval()
 
-    def _read(self, folder: Path, proto: onnx.ModelProto, typed: Sequence[TypedImage]) -> list[Outcome]:
-        """Reads with an exported network, out of a folder that is made for it."""
-        save_weights(folder, proto, {})
+    def _read(
+        self, folder: Path, settings: NetworkSettings, state: State | None, typed: Sequence[TypedImage]
+    ) -> list[Outcome]:
+        """Exports a network and reads with what was exported."""
+        save_weights(folder, to_onnx(self._model(state), settings), {})
         answers = Reader(folder, threads=self.config.threads).read_batch([item.image for item in typed])
         return [
             Outcome(item.file, item.text, answer)
