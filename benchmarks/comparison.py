@@ -45,8 +45,6 @@ from detector.training.run import TEST_SEED, finished, labelled_images, load_con
 
 # What stands around the part of the document that is written by hand:
 NOTES = "## What it means\n\n", "\n\n## Results\n"
-# glibc would give the blocks of a training step back to the system and take them anew, page by page, at the next.
-KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**35), "MALLOC_TOP_PAD_": str(2**28)}
 LIBRARIES = "torch", "torchvision", "lightning", "numpy"
 
 
@@ -86,7 +84,7 @@ class Training:
 
     def _command(self, command: list[str]) -> bool:
         """Runs a command at one thread; what it prints goes to `log.txt` in the folder."""
-        environment = os.environ | KEPT_MEMORY | {"OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
         with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
             print(f"$ {shlex.join(command)}", file=log, flush=True)
             return not subprocess.run(

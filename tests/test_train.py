@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -163,3 +164,24 @@ def test_baselines_start_from_weights_too(tmp_path: Path) -> None:
     matrices = [name for name in one if one[name].ndim > 1]
     assert matrices
     assert all(np.array_equal(one[name], two[name]) for name in matrices)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
+def test_the_memory_of_a_step_is_kept_for_the_next() -> None:
+    program = """
+import os
+import numpy as np
+from detector.training.run import keep_memory
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+keep_memory()
+block = np.ones(2**28, np.uint8)
+full = resident()
+del block
+print(full - resident())
+"""
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    assert int(result.stdout) < 2**27

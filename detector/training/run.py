@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -39,6 +41,9 @@ from detector.training.export import (
 from detector.training.task import METRICS_KEY, CaptchaTask
 from detector.training.torch_reader import TorchReader
 
+# Of glibc's malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD. No block apart from the heap, which never shrinks, and
+# grows by 256 MB at a time.
+_MALLOC_OPTIONS = {-4: 0, -1: -1, -2: 2**28}
 RANGES_COUNT = 300  # validation images that int8 takes its ranges from
 TEST_SEED = 900_002  # of the images that a run is judged by in the end; no source trains or validates on it
 CALIBRATION_SEED = 900_003  # of the images that confidences are fitted to
@@ -78,6 +83,7 @@ def run(config: DictConfig, run_dir: Path) -> float:
     else:
         _save_config(config, run_dir)
     _quieten()
+    keep_memory()
     L.seed_everything(config.seed, workers=True, verbose=False)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -139,6 +145,17 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (".*isinstance.treespec, LeafSpec.*", "Checkpoint directory .* exists and is not empty"):
         warnings.filterwarnings("ignore", message=message)
+
+
+def keep_memory() -> None:
+    """Has glibc keep the memory of a training step for the next one.
+
+    It would give the large blocks back to the system and take them anew, page by page. Other C libraries are left alone.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for parameter, value in _MALLOC_OPTIONS.items():
+            mallopt(parameter, value)
 
 
 def _fit(trainer: L.Trainer, task: CaptchaTask, data: CaptchaData, checkpoint: Path | None) -> bool:
