@@ -150,7 +150,7 @@ def _quieten() -> None:
 def keep_memory() -> None:
     """Has glibc keep the memory of a training step for the next one.
 
-    It would give the large blocks back to the system and take them anew, page by page. Other C libraries are left alone.
+    It would give large blocks back to the system and take them anew, page by page. Other C libraries are left alone.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
